@@ -28,15 +28,15 @@ from collections.abc import Mapping
 from buswire.errors import WireError
 
 ANY_ROLE = "any"
-EVERYWHERE = "all"
+ALL_PLACE = "all"
 
 MAX_CHARACTERS = 64
 MAX_UTF8_BYTES = 128
 
 RESERVED: Mapping[str, frozenset[str]] = {
-    "store": frozenset({EVERYWHERE}),
-    "region": frozenset({EVERYWHERE}),
-    "role": frozenset({EVERYWHERE, ANY_ROLE}),
+    "store": frozenset({ALL_PLACE}),
+    "region": frozenset({ALL_PLACE}),
+    "role": frozenset({ALL_PLACE, ANY_ROLE}),
 }
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
@@ -65,7 +65,7 @@ _MEANINGS = {
     "+": "which is a wildcard in MQTT topic filters",
     "#": "which is a wildcard in MQTT topic filters",
     "$": "which marks the broker's own topics",
-    ".": "which separates the levels of a topic on NATS brokers",
+    ".": "which separates store and device in an identity (and topic levels on NATS)",
 }
 
 _RULE = (
@@ -166,17 +166,19 @@ def _slugged(text: str, what: str) -> str:
     pieces: list[str] = []
     gap = False
     for character in folded:
-        if _allowed(character) and character != "-":
+        category = unicodedata.category(character)
+        if category == "Cf" or character in _INVISIBLE:
+            continue  # soft hyphens and joiners are inside words; all else separates words
+        if category in _LETTER_OR_DIGIT or (character == "_" and pieces):
             if gap and pieces:
                 pieces.append("-")
+            pieces.append(character)
             gap = False
-            # A mark with no letter before it would sit on the hyphen.
-            if (pieces and pieces[-1] != "-") or _leads(character):
-                pieces.append(character)
-        elif unicodedata.category(character) != "Cf":
-            # Soft hyphens and joiners (Cf) are inside words; all else separates words.
-            gap = gap or character not in _INVISIBLE
-    name = "".join(pieces).strip("-_")
+        elif category in _MARK and pieces and not gap:
+            pieces.append(character)
+        else:
+            gap = True
+    name = "".join(pieces).rstrip("_")
     if not name:
         raise WireError(
             f"the {what} name {shown(text)} has no letter or digit an identifier could be made of",
@@ -190,10 +192,6 @@ def _allowed(character: str) -> bool:
         return True
     category = unicodedata.category(character)
     return (category in _LETTER_OR_DIGIT or category in _MARK) and character not in _INVISIBLE
-
-
-def _leads(character: str) -> bool:
-    return unicodedata.category(character) in _LETTER_OR_DIGIT or character == "_"
 
 
 def _described(character: str) -> str:
@@ -216,12 +214,14 @@ def _described(character: str) -> str:
 
 def _suggestion(name: str, what: str) -> str:
     """A rule is good, the very word to type is better; letter case is kept."""
+    pieces = [c if _allowed(c) else "-" for c in name.strip()]
+    proposal = re.sub("-{2,}", "-", "".join(pieces)).strip("-_")
+    if not proposal or unicodedata.category(proposal[0]) not in _LETTER_OR_DIGIT:
+        return _RULE
     try:
-        pieces = [c if _allowed(c) else "-" for c in name.strip()]
-        proposal = identifier(re.sub("-{2,}", "-", "".join(pieces)).strip("-_"), what)
+        return f"write {identifier(proposal, what)}, for instance: {_RULE}"
     except WireError:
         return _RULE
-    return f"write {proposal}, for instance: {_RULE}"
 
 
 def _too_long(name: str, what: str, measure: str) -> WireError:
