@@ -1,0 +1,1 @@
+"""The shared I/O shell, with real files, processes and brokers."""
