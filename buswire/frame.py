@@ -2,7 +2,8 @@
 
 The header is `storebus/1`, and after it, separated by blanks, whatever a signature needs (key,
 signature); readers that do not check one ignore it. The bytes behind the first line feed are
-exactly what was signed, so that they can be kept as evidence and checked without being encoded again.
+exactly what was signed, so that they can be kept as evidence and checked without being encoded
+again.
 """
 
 from typing import Any

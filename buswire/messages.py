@@ -207,8 +207,8 @@ class Hello(Message, frozen=True):
     """A device's only request: says where it stands, and asks for all that it lacks."""
 
     nonce: Id
-    session: Id
-    """One connection of the device; a `bye` counts only for the session it names."""
+    run: Id
+    """The agent process that speaks; a `bye` counts only for the run it names."""
     install: Id
     """Drawn when the device's database was made: a wiped device has a new one."""
     reason: Line = ""
@@ -302,7 +302,7 @@ class Nudge(Message, frozen=True):
 class Bye(Message, frozen=True):
     """The device goes; also its will, which only speeds up what the missing beat would show."""
 
-    session: Id
+    run: Id
 
 
 class Heads(Message, frozen=True):

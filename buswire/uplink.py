@@ -108,8 +108,11 @@ class UplinkWriter:
         self._under_way.append(_Sent(cursor, entries[-1].position))
         return Records(log=self.log, after=last.cursor, records=records)
 
-    def acknowledge(self, cursor: Cursor) -> Settled | bool:
+    def acknowledge(self, cursor: Cursor, outbox: Outbox) -> Settled | bool:
         """Take HQ's word for everything up to the cursor.
+
+        The cursor need not be the end of a message as sent last: HQ may have taken a message from
+        before a rebase, cut at another place.
 
         Returns:
             What to save; or, where nothing is to be saved, whether the cursor makes sense: True for
@@ -117,10 +120,12 @@ class UplinkWriter:
         """
         if cursor.seq <= self.acked.seq:
             return True
-        for index, sent in enumerate(self._under_way):
-            if sent.cursor == cursor:
-                for _ in range(index + 1):
-                    self._under_way.popleft()
-                self.acked, self.position = sent
-                return Settled(self.log, cursor, self.position)
-        return False
+        if not self._under_way or cursor.seq > self._under_way[-1].cursor.seq:
+            return False
+        position = outbox.position_of(self.log, cursor.id)
+        if position is None or not self.position < position <= self._under_way[-1].position:
+            return False
+        while self._under_way and self._under_way[0].position <= position:
+            self._under_way.popleft()
+        self.acked, self.position = cursor, position
+        return Settled(self.log, cursor, position)

@@ -1,0 +1,541 @@
+"""The device's end of the protocol: events in, effects out.
+
+Owns: when to say hello, which answer counts, what of a channel may be taken, when records may be
+sent, and when to ask again. Must not know: SQLite, MQTT, clocks, threads, or what a record means.
+Time comes in as `now` (monotonic seconds), randomness as the two callables.
+
+The caller's duties, in this order:
+
+1. Save all the effects of one call (or of several) in one transaction; `Send`s and `Listen`s wait.
+2. After the commit, carry out `Listen` and `Send`.
+3. If the commit fails, throw the machine away and make a new one from what is saved.
+
+Rules that were paid for, each with a loss when it is left out:
+
+- A record is taken only where it follows the cursor by number *and* id; anything else is a
+  duplicate or a reason to say hello.
+- Only the welcome to the latest nonce counts, and it is the only source of the channel set.
+- A snapshot is applied whole: set version, cursors at the heads, and open work, in one transaction.
+- Records go up only after a welcome, numbered on from HQ's cursor in it (`uplink`).
+- An HQ cursor that the outbox does not know means that this database may be an older copy, so its
+  other beliefs are not trusted either: the device asks for a snapshot.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from buswire.cursors import START, Cursor, Misfit, advance, fit
+from buswire.errors import WireError
+from buswire.messages import (
+    LOGS,
+    UNSURE_LIMIT,
+    Ack,
+    Answer,
+    AnyMessage,
+    Backlog,
+    Bye,
+    Heads,
+    Hello,
+    Hub,
+    Log,
+    Nudge,
+    Record,
+    Records,
+    Snapshot,
+    SnapshotItem,
+    StoreFacts,
+    Welcome,
+    Work,
+)
+from buswire.topics import Channel
+from buswire.uplink import Outbox, Settled, UplinkWriter
+
+MESSAGES_OF_HQ = (Welcome, Ack, Records, Snapshot, Nudge, Heads, Hub)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Every wait of the machine, in seconds; tests and simulations shorten them."""
+
+    connect_jitter_seconds: float = 0.5
+    gap_jitter_seconds: float = 2.0
+    heads_jitter_seconds: float = 5.0
+    retry_first_seconds: float = 5.0
+    retry_most_seconds: float = 120.0
+    spacing_seconds: float = 1.0
+    """The least time between two hellos, unless the first one made progress."""
+    beat_seconds: float = 300.0
+    unsure_first_seconds: float = 1.0
+    unsure_most_seconds: float = 60.0
+    ack_seconds: float = 20.0
+    """How long records may stay unacknowledged before the device says hello about them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What the database remembers of the protocol."""
+
+    install: str
+    set_version: Cursor = START
+    cursors: Mapping[Channel, Cursor] = field(default_factory=dict)
+    acked: Mapping[Log, tuple[Cursor, int]] = field(default_factory=dict)
+    region: str = ""
+
+
+class Desk(Outbox, Protocol):
+    """What the machine reads of the device's database."""
+
+    def unsure(self, most: int) -> Sequence[Work]:
+        """Open work that HQ did not name in the latest snapshot, the longest unasked first."""
+
+    def pending(self, log: Log) -> int:
+        """How many entries of the log lie behind its acknowledged position."""
+
+
+# --- effects -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Publish on the device's `from` topic, after the commit; nothing is owed if that fails."""
+
+    message: Hello | Records | Bye
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Make the subscriptions those of this region and these channels, after the commit."""
+
+    region: str
+    channels: tuple[Channel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Save these records' effects, each id once, and the cursor behind them."""
+
+    channel: Channel
+    records: Sequence[Record]
+    cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Save a snapshot: all of it or nothing.
+
+    Open work that `items` does not name becomes unsure. An item outranks what is saved, except
+    signed cancels (send those up as originals) and the device's own statements.
+    """
+
+    set_version: Cursor
+    cursors: Mapping[Channel, Cursor]
+    items: Sequence[SnapshotItem]
+    facts: StoreFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Save HQ's answers about unsure work, and send up the originals it wants."""
+
+    answers: Sequence[Answer]
+    want: Sequence[str]
+    facts: StoreFacts
+    lost: Mapping[Log, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Strange:
+    """Keep aside and report: HQ said something that this device cannot use."""
+
+    what: str
+
+
+Effect = Send | Listen | Take | Reset | Learn | Settled | Strange
+
+
+class DeviceMachine:
+    """One device's side of the protocol, for the life of one process."""
+
+    def __init__(
+        self,
+        saved: Saved,
+        desk: Desk,
+        *,
+        draw: Callable[[], float],
+        new_id: Callable[[], str],
+        wall_clock: Callable[[], float],
+        roles: Sequence[str] = (),
+        version: str = "",
+        timing: Timing | None = None,
+    ) -> None:
+        """Begin unconnected, from what is saved.
+
+        Args:
+            saved: What the database remembers.
+            desk: The window on the database.
+            draw: A random number in [0, 1).
+            new_id: A random 128-bit id in hex.
+            wall_clock: Unix time as this device believes it; only told to HQ, never relied upon.
+            roles: What the device was set up to serve.
+            version: The agent's version, for HQ's lists.
+            timing: The waits.
+        """
+        self._desk = desk
+        self._draw = draw
+        self._new_id = new_id
+        self._wall_clock = wall_clock
+        self._roles = list(roles)
+        self._version = version
+        self._timing = timing or Timing()
+        self._install = saved.install
+        self.set_version = saved.set_version
+        self.cursors: dict[Channel, Cursor] = dict(saved.cursors)
+        self.region = saved.region
+        self.writers: dict[Log, UplinkWriter] = {
+            log: UplinkWriter(
+                log, *saved.acked.get(log, (START, 0)), window=8 if log == "act" else 2
+            )
+            for log in LOGS
+        }
+        self.run: str | None = None
+        """The hub run that answered last."""
+        self.welcomed = False
+        """Whether HQ has answered on this connection, so that records may go up."""
+        self.last_welcome_at: float | None = None
+        """When HQ last answered, by the monotonic clock of the caller."""
+        self.own_run = new_id()
+        """This process of the device; its `bye` must name it."""
+        self._linked = False
+        self._heard_run: str | None = None
+        self._nonce: str | None = None
+        self._asking = False
+        self._asks = 0
+        self._ask_at: float | None = None
+        self._reason = ""
+        self._said_at = -1e18
+        self._progress = False
+        self._again = False
+        self._distrust = False
+        self._through: dict[Channel, Cursor] | None = None
+        self._more = False
+        self._welcome: Welcome | None = None
+        self._pages: dict[int, Snapshot] = {}
+        self._ack_by: float | None = None
+        self._unsure_at: float | None = None
+        self._unsure_asks = 0
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def linked(self, now: float) -> list[Effect]:
+        """The link is up: subscribe, and say hello."""
+        self._linked = True
+        self._forget_link()
+        self._asks = 0
+        self._ask(now, self._timing.connect_jitter_seconds, "connected")
+        return [Listen(self.region, tuple(self.cursors))]
+
+    def unlinked(self) -> None:
+        """The link is gone; nothing is sent until it is back."""
+        self._linked = False
+        self._forget_link()
+        self._ask_at = None
+        self._unsure_at = None
+
+    def heard(self, message: AnyMessage, now: float) -> list[Effect]:
+        """Take one message of HQ's; what is due after it, records included, is in the effects."""
+        match message:
+            case Records():
+                effects = self._take(message, now)
+            case Welcome():
+                effects = self._on_welcome(message, now)
+            case Snapshot():
+                effects = self._on_page(message, now)
+            case Ack():
+                effects = self._on_ack(message, now)
+            case Heads():
+                effects = self._on_heads(message, now)
+            case Hub():
+                effects = self._on_hub(message, now)
+            case Nudge():
+                self._ask(now, self._timing.connect_jitter_seconds, message.reason or "nudged")
+                effects = []
+            case _:
+                effects = [Strange(f"a {type(message).__name__} on a topic of HQ's")]
+        return effects + self.tick(now)
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due: a hello, records, a question about unsure work.
+
+        Call it also when the outbox has something new, and at `next_at`.
+        """
+        if not self._linked:
+            return []
+        effects: list[Effect] = []
+        if self.welcomed:
+            self._pump(effects, now)
+            if self._ack_by is not None and now >= self._ack_by:
+                self._ack_by = now + self._timing.ack_seconds
+                self._ask(now, self._timing.gap_jitter_seconds, "records unacknowledged")
+            if self._unsure_at is not None and now >= self._unsure_at:
+                self._ask_about_unsure(now)
+        if self._ask_at is not None and now >= self._ask_at:
+            effects.append(self._hello(now))
+        return effects
+
+    def next_at(self) -> float | None:
+        """When `tick` has something to do again, if nothing else happens; None without a link."""
+        times = [self._ask_at, self._ack_by, self._unsure_at if self.welcomed else None]
+        return min((at for at in times if at is not None), default=None)
+
+    # --- asking ----------------------------------------------------------------------------------
+
+    def _forget_link(self) -> None:
+        self.welcomed = False
+        self._asking = False
+        self._nonce = None
+        self._welcome = None
+        self._pages = {}
+        self._through = None
+        self._again = False
+        self._ack_by = None
+        self._heard_run = None
+
+    def _ask(self, now: float, jitter_seconds: float, reason: str) -> None:
+        """Plan a hello; while one is under way, plan to check again after its answer."""
+        if not self._linked:
+            return
+        if self._asking:
+            self._again = True
+            return
+        at = now + self._draw() * jitter_seconds
+        if not self._progress:
+            at = max(at, self._said_at + self._timing.spacing_seconds)
+        if self._ask_at is None or at < self._ask_at:
+            self._ask_at = at
+            self._reason = reason
+
+    def _hello(self, now: float) -> Send:
+        backoff = min(
+            self._timing.retry_most_seconds, self._timing.retry_first_seconds * 2**self._asks
+        )
+        self._ask_at = now + backoff * (0.5 + 0.5 * self._draw())
+        self._asks = min(self._asks + 1, 30)
+        self._asking = True
+        self._progress = False
+        self._said_at = now
+        self._nonce = self._new_id()
+        self._welcome = None
+        self._pages = {}
+        self._through = None
+        return Send(
+            Hello(
+                nonce=self._nonce,
+                run=self.own_run,
+                install=self._install,
+                reason=self._reason,
+                version=self._version,
+                clock_at=self._wall_clock(),
+                roles=self._roles,
+                set_version=START if self._distrust else self.set_version,
+                cursors={str(channel): cursor for channel, cursor in self.cursors.items()},
+                unsure=list(self._desk.unsure(UNSURE_LIMIT)),
+                uplink={
+                    log: Backlog(acked=writer.acked, pending=self._desk.pending(log))
+                    for log, writer in self.writers.items()
+                },
+            )
+        )
+
+    def _answered(self, now: float, *, more: bool = False) -> None:
+        """The latest hello is answered in full."""
+        self._asking = False
+        self._asks = 0
+        self._nonce = None
+        self._welcome = None
+        self._pages = {}
+        self._through = None
+        self._ask_at = now + self._timing.beat_seconds * (0.8 + 0.4 * self._draw())
+        self._reason = "beat"
+        again, self._again = self._again, False
+        if more:
+            self._progress = True
+            self._ask(now, 0.0, "more to come")
+        elif again:
+            self._ask(now, self._timing.gap_jitter_seconds, "a gap while asking")
+        elif self._heard_run not in {None, self.run}:
+            self._ask(now, self._timing.gap_jitter_seconds, "a new run of HQ")
+        if self._unsure_at is None:
+            self._unsure_asks = 0
+            self._unsure_at = now + self._timing.unsure_first_seconds * (0.5 + self._draw())
+
+    def _ask_about_unsure(self, now: float) -> None:
+        if not self._desk.unsure(1):
+            self._unsure_at = None
+            self._unsure_asks = 0
+            return
+        wait = min(
+            self._timing.unsure_most_seconds,
+            self._timing.unsure_first_seconds * 2**self._unsure_asks,
+        )
+        self._unsure_asks = min(self._unsure_asks + 1, 30)
+        self._unsure_at = now + wait * (0.5 + self._draw())
+        self._ask(now, 0.0, "unsure work")
+
+    # --- HQ's answers ----------------------------------------------------------------------------
+
+    def _on_welcome(self, message: Welcome, now: float) -> list[Effect]:
+        if message.nonce != self._nonce or self._welcome is not None:
+            return []
+        self.last_welcome_at = now
+        if message.mode == "later":
+            self._nonce = None
+            self._asks = 0
+            self._ask_at = now + max(message.later_seconds, 1.0) * (1.0 + self._draw())
+            return []
+        try:
+            channels = {Channel.parse(text): head for text, head in message.heads.items()}
+            through = {Channel.parse(text): to for text, to in message.through.items()}
+        except WireError as error:
+            return [Strange(f"a welcome with {error}")]
+        self._welcome = message
+        self.run = message.run
+        effects: list[Effect] = []
+        stranger = False
+        for log, writer in self.writers.items():
+            settled, known = writer.rebase(message.uplink.get(log, START), self._desk)
+            effects.append(settled)
+            stranger = stranger or not known
+        self._ack_by = None
+        self.welcomed = True
+        effects.append(Learn(message.answers, message.want, message.store, message.lost))
+        if message.mode == "snapshot":
+            self._ask_at = now + self._retry_after_progress()
+            effects += self._finish_snapshot(now)
+            return effects
+        if channels.keys() != self.cursors.keys() or message.set_version != self.set_version:
+            self._distrust = True
+        if stranger:
+            self._distrust = True
+        if self._distrust:
+            self._answered(now, more=True)
+            return effects
+        self._through = through
+        self._more = any(
+            through.get(channel, head).seq < head.seq for channel, head in channels.items()
+        )
+        self._check_replay(now)
+        return effects
+
+    def _on_hub(self, message: Hub, now: float) -> list[Effect]:
+        """HQ is there, perhaps another run of it; that it goes changes nothing."""
+        if message.up:
+            self._heard_run = message.run
+            if message.run != self.run and not self._asking:
+                self._ask(now, message.spread_seconds, "a new run of HQ")
+        return []
+
+    def _retry_after_progress(self) -> float:
+        return self._timing.retry_first_seconds * (1.0 + self._draw())
+
+    def _check_replay(self, now: float) -> None:
+        if self._through is None:
+            return
+        behind = any(
+            self.cursors.get(channel, START).seq < to.seq for channel, to in self._through.items()
+        )
+        if behind:
+            self._ask_at = now + self._retry_after_progress()
+        else:
+            self._answered(now, more=self._more)
+
+    def _on_page(self, message: Snapshot, now: float) -> list[Effect]:
+        if message.nonce != self._nonce:
+            return []
+        self._pages[message.page] = message
+        self._ask_at = now + self._retry_after_progress()
+        return self._finish_snapshot(now)
+
+    def _finish_snapshot(self, now: float) -> list[Effect]:
+        welcome = self._welcome
+        if welcome is None or welcome.mode != "snapshot":
+            return []
+        if any(page not in self._pages for page in range(1, welcome.pages + 1)):
+            return []
+        items = [item for page in sorted(self._pages) for item in self._pages[page].items]
+        before = (self.region, frozenset(self.cursors))
+        self.set_version = welcome.set_version
+        self.cursors = {Channel.parse(text): head for text, head in welcome.heads.items()}
+        self.region = welcome.store.region
+        self._distrust = False
+        self._unsure_at = now + self._timing.unsure_first_seconds * self._draw()
+        self._unsure_asks = 0
+        effects: list[Effect] = [Reset(self.set_version, dict(self.cursors), items, welcome.store)]
+        self._answered(now)
+        if (self.region, frozenset(self.cursors)) != before:
+            # What was published between the snapshot and the new subscriptions is asked for again.
+            effects.append(Listen(self.region, tuple(self.cursors)))
+            self._ask(now, self._timing.gap_jitter_seconds, "new channels")
+        return effects
+
+    def _on_ack(self, message: Ack, now: float) -> list[Effect]:
+        if not self.welcomed or message.run != self.run:
+            return []
+        outcome = self.writers[message.log].acknowledge(message.cursor, self._desk)
+        if isinstance(outcome, Settled):
+            self._ack_by = (
+                None
+                if all(writer.idle for writer in self.writers.values())
+                else now + self._timing.ack_seconds
+            )
+            return [outcome]
+        if not outcome:
+            self._ask(now, self._timing.gap_jitter_seconds, "an acknowledgement that does not fit")
+        return []
+
+    # --- records ---------------------------------------------------------------------------------
+
+    def _take(self, message: Records, now: float) -> list[Effect]:
+        try:
+            channel = Channel.parse(message.log)
+        except WireError as error:
+            return [Strange(str(error))]
+        cursor = self.cursors.get(channel)
+        if cursor is None or self._distrust:
+            return []
+        ids = [record.id for record in message.records]
+        outcome = fit(cursor, message.after, ids)
+        if outcome is Misfit.DUPLICATE:
+            return []
+        if outcome is Misfit.GAP:
+            self._ask(now, self._timing.gap_jitter_seconds, f"a gap in {channel}")
+            return []
+        tail = message.records[outcome:]
+        if not tail:
+            return []
+        self.cursors[channel] = advance(message.after, ids)
+        self._check_replay(now)
+        return [Take(channel, tail, self.cursors[channel])]
+
+    def _on_heads(self, message: Heads, now: float) -> list[Effect]:
+        if self.run is not None and message.run != self.run:
+            self._ask(now, self._timing.heads_jitter_seconds, "a new run of HQ")
+            return []
+        for text, head in message.heads.items():
+            try:
+                mine = self.cursors.get(Channel.parse(text))
+            except WireError as error:
+                return [Strange(str(error))]
+            if mine is not None and mine != head:
+                self._ask(now, self._timing.heads_jitter_seconds, f"behind in {text}")
+                break
+        return []
+
+    def _pump(self, effects: list[Effect], now: float) -> None:
+        """Send what the windows admit; figures wait until nothing of `act` is left to send."""
+        for log in LOGS:
+            writer = self.writers[log]
+            while (message := writer.next(self._desk)) is not None:
+                effects.append(Send(message))
+                if self._ack_by is None:
+                    self._ack_by = now + self._timing.ack_seconds
