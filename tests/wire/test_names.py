@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from buswire.errors import WireError
 from buswire.names import (
-    ANY_ROLE,
     ALL_PLACE,
+    ANY_ROLE,
     identifier,
     is_reserved,
     new_identifier,

@@ -1,0 +1,1 @@
+"""The organisation: reading store lists, choosing audiences, placing moments."""

@@ -1,0 +1,1 @@
+"""The contract: names, topics, messages and the log machine."""
