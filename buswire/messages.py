@@ -19,6 +19,8 @@ from buswire.states import Needs, State
 
 RECORD_BYTES_LIMIT = 64 * 1024
 """The most that the data of one record may take; more is refused where it is entered."""
+DIRECTIVE_BYTES_LIMIT = 60 * 1024
+"""The most for a directive, so that it still fits a record when a device sends it back."""
 MESSAGE_BYTES_LIMIT = 256 * 1024
 """The most that one message may take on the wire, always below the broker's packet limit."""
 BATCH_BYTES = 96 * 1024
