@@ -1,0 +1,106 @@
+"""What can go wrong with a database file, as causes a person can act on.
+
+Owns the translation of SQLite's result codes and of the system's errors. Errors in our own SQL (no
+such table, a constraint, a wrong parameter) are not translated: they are mistakes of the program.
+"""
+
+import errno
+import sqlite3
+from pathlib import Path
+from typing import NoReturn
+
+from buskit.errors import KitError
+
+DAMAGED_HINT = "keep the file for inspection and put the last backup in its place"
+
+_IO_CODES = (
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_NOLFS,
+)
+# Windows knows no disk quota.
+_NO_ROOM = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name))
+
+
+class DatabaseError(KitError):
+    """A database file cannot be used as asked."""
+
+
+class DatabaseMissing(DatabaseError):  # noqa: N818 - the state of the file is the name, here and below
+    """There is no database there yet."""
+
+
+class DatabaseForeign(DatabaseError):  # noqa: N818
+    """The file is a database, but not one of ours, or not one of this kind."""
+
+
+class DatabaseNewer(DatabaseError):  # noqa: N818
+    """A newer version of this program has changed the database."""
+
+
+class DatabaseBusy(DatabaseError):  # noqa: N818
+    """Another process is writing, and went on for too long. Nothing was changed."""
+
+
+class DatabaseFull(DatabaseError):  # noqa: N818
+    """No room is left. Nothing of the transaction was kept; what was there before is unharmed."""
+
+
+class DatabaseDamaged(DatabaseError):  # noqa: N818
+    """The file is not a database any more, or contradicts itself."""
+
+
+class DatabaseFailed(DatabaseError):  # noqa: N818
+    """Reading or writing the file failed, and it is open whether the transaction was kept.
+
+    Close and open the database again, and look; never just repeat the transaction.
+    """
+
+
+def translate(error: sqlite3.Error, what: str, path: Path | None) -> NoReturn:
+    """Raise the `DatabaseError` for what SQLite said; errors in our own SQL stay as they are."""
+    code = getattr(error, "sqlite_errorcode", None)
+    label = named(what, path)
+    if code is None:
+        raise error
+    primary = code & 0xFF
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        raise DatabaseBusy(
+            f"{label} is locked by another program: {error}",
+            hint="close other programs that have this file open, and try again",
+        ) from error
+    if primary == sqlite3.SQLITE_FULL:
+        raise DatabaseFull(
+            f"no room left for {label}: nothing of this change was kept",
+            hint="free space on that disk, and try again",
+        ) from error
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        raise DatabaseDamaged(f"{label} is damaged: {error}", hint=DAMAGED_HINT) from error
+    if primary in _IO_CODES:
+        name = getattr(error, "sqlite_errorname", code)
+        raise DatabaseFailed(
+            f"{label} cannot be read or written: {error} ({name})",
+            hint="look at the disk and at the rights of the file and its folder",
+        ) from error
+    raise error
+
+
+def translate_os(error: OSError, what: str, path: Path | None) -> NoReturn:
+    """Raise the `DatabaseError` for what the system said about the file itself."""
+    if error.errno in _NO_ROOM:
+        raise DatabaseFull(
+            f"no room left for {named(what, path)}", hint="free space on that disk, and try again"
+        ) from error
+    raise DatabaseFailed(
+        f"{named(what, path)} cannot be read or written: {error.strerror or error}",
+        hint="look at the disk and at the rights of the file and its folder",
+    ) from error
+
+
+def named(what: str, path: Path | None) -> str:
+    """Return how errors name a database: what it is, and where."""
+    return what if path is None else f"{what} ({path})"
