@@ -1,0 +1,324 @@
+"""One client's network connection, from its first byte to its last.
+
+Owns the order CONNECT, authentication, session, CONNACK; the reading loop; keep-alive; the bound on
+what a slow reader makes us hold; and the closing, with its reason in the log. What packets mean for
+others is the router's business, what is owed to this client its session's.
+
+Invariants: no session is looked at before the client is authenticated; a packet is handled without
+waiting for anybody, so it is acknowledged after it was routed and the order of a client's packets
+is kept; everything written in one turn of the event loop leaves in one piece; a connection ends
+exactly once.
+"""
+
+import asyncio
+import logging
+import secrets
+from dataclasses import dataclass
+
+from broker import packets
+from broker.access import Authenticator, Credentials
+from broker.errors import CloseReason, ConnectionClosedError, ProtocolError
+from broker.limits import Limits
+from broker.packets import Framer, UnsupportedProtocolError
+from broker.routing import RefusedError, Router
+from broker.session import Session
+from broker.streams import ByteReader, ByteWriter
+
+log = logging.getLogger(__name__)
+
+# After so many deliveries the other connections get their turn.
+_DELIVERIES_A_TURN = 500
+
+
+class Flusher:
+    """Writes, once a turn of the event loop, what connections gathered during it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take the loop of the broker."""
+        self._loop = loop
+        self._waiting: list[Connection] = []
+
+    def add(self, connection: "Connection") -> None:
+        """Have the connection's `flush` called soon; add it once only."""
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(connection)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for connection in waiting:
+            connection.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all connections of a broker share."""
+
+    router: Router
+    authenticator: Authenticator
+    limits: Limits
+    flusher: Flusher
+    loop: asyncio.AbstractEventLoop
+
+
+class Connection:
+    """A client's connection; `run` is its whole life."""
+
+    def __init__(self, reader: ByteReader, writer: ByteWriter, surroundings: Surroundings) -> None:
+        """Take a stream of which nothing was read."""
+        self._reader = reader
+        self._writer = writer
+        self._router = surroundings.router
+        self._authenticator = surroundings.authenticator
+        self._limits = surroundings.limits
+        self._flusher = surroundings.flusher
+        self._loop = surroundings.loop
+        self._framer = Framer(surroundings.limits.connect_packet_bytes)
+        self._session: Session | None = None
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._closed: CloseReason | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._silence_seconds = 0.0
+        self._heard_at = 0.0
+        self._deliveries = 0
+
+    # -- outgoing: the session's Outlet --
+
+    def send(self, data: bytes) -> None:
+        """Write the bytes at the end of this turn of the event loop."""
+        if self._closed is None:
+            out = self._out
+            if not out:
+                self._out_bytes = 0
+                self._flusher.add(self)
+            out.append(data)
+            self._out_bytes += len(data)
+            if self._out_bytes > self._limits.outgoing_bytes:
+                self.end(CloseReason.TOO_SLOW, f"{self._out_bytes} bytes at once")
+
+    def flush(self) -> None:
+        """Write what was gathered; a client that leaves too much of it unread is cut off."""
+        out = self._out
+        if not out:
+            return
+        self._out = []
+        self._writer.write(out[0] if len(out) == 1 else b"".join(out))
+        if self._closed is None:
+            pending = self._writer.pending_bytes()
+            if pending > self._limits.outgoing_bytes:
+                self.end(CloseReason.TOO_SLOW, f"{pending} bytes are not read")
+
+    def end(self, reason: CloseReason, detail: str = "") -> None:
+        """Cut the connection; what could be sent at once was sent. Idempotent."""
+        if self._closed is not None:
+            return
+        self._closed = reason
+        self._log_end(reason, detail)
+        if reason is not CloseReason.TOO_SLOW:
+            self.flush()
+        self._out = []
+        self._writer.abort()
+
+    def _log_end(self, reason: CloseReason, detail: str) -> None:
+        level = logging.INFO if reason.is_normal else logging.WARNING
+        if log.isEnabledFor(level):
+            who = f"client {self._session.client_id!r}" if self._session else "a client unknown yet"
+            tail = f": {detail}" if detail else ""
+            log.log(level, "%s, %s: %s%s", who, self._writer.peer(), reason.value, tail)
+
+    # -- incoming --
+
+    async def run(self) -> None:
+        """Serve the client until its connection ends; returns when the socket is closed."""
+        reason, detail = CloseReason.DEFECT, ""
+        self._timer = self._loop.call_later(
+            self._limits.connect_seconds, self.end, CloseReason.CONNECT_LATE
+        )
+        try:
+            reason = await self._serve()
+        except ConnectionClosedError as error:
+            reason, detail = error.reason, str(error)
+        except OSError as error:
+            reason, detail = CloseReason.CONNECTION_LOST, str(error)
+        except asyncio.CancelledError:
+            reason = CloseReason.SHUTDOWN
+            self.end(reason)
+            raise
+        except Exception:  # a defect costs its connection, never the broker
+            log.exception("a defect while serving %s", self._writer.peer())
+        finally:
+            self._timer.cancel()
+            if self._closed is None:
+                self._closed = reason
+                self._log_end(reason, detail)
+            self._detach()
+        await self._close()
+
+    def _detach(self) -> None:
+        session = self._session
+        if session is not None:
+            self._router.detach(
+                session,
+                self,
+                publish_will=self._closed not in (CloseReason.DISCONNECT, CloseReason.SHUTDOWN),
+                now=self._loop.time(),
+            )
+
+    async def _close(self) -> None:
+        """Hand over the last bytes, for a limited time."""
+        self.flush()
+        self._writer.finish()
+        if self._writer.pending_bytes():
+            self._timer = self._loop.call_later(self._limits.linger_seconds, self._writer.abort)
+        try:
+            await self._writer.wait_closed()
+        except OSError:
+            pass  # it is closed, which was the wish
+        finally:
+            self._timer.cancel() if self._timer else None
+
+    async def _serve(self) -> CloseReason:
+        while True:
+            data = await self._reader.read_some()
+            if self._closed is not None:
+                return self._closed
+            if not data:
+                return CloseReason.END_OF_STREAM
+            self._heard_at = self._loop.time()
+            for first, body in self._framer.cut(data):
+                self._handle(first, body)
+                if self._closed is not None:
+                    return self._closed
+                if self._deliveries >= _DELIVERIES_A_TURN:
+                    self._deliveries = 0
+                    await asyncio.sleep(0)
+                    if self._closed is not None:
+                        return self._closed
+            if self._writer.pending_bytes() > self._limits.drain_bytes:
+                await self._writer.drain()
+
+    def _handle(self, first: int, body: bytes) -> None:
+        session = self._session
+        if session is None:
+            self._on_connect(first, body)
+        elif first & 0xF0 == packets.PUBLISH:
+            self._on_publish(session, first, body)
+        elif first == packets.PUBACK:
+            session.on_puback(packets.decode_packet_id(body, "PUBACK"))
+        elif first == packets.PUBREC:
+            session.on_pubrec(packets.decode_packet_id(body, "PUBREC"))
+        elif first == packets.PUBREL:
+            packet_id = packets.decode_packet_id(body, "PUBREL")
+            session.incoming.discard(packet_id)
+            # One that is not known is answered as well: the last PUBCOMP may be lost.
+            self.send(packets.pubcomp(packet_id))
+        elif first == packets.PUBCOMP:
+            session.on_pubcomp(packets.decode_packet_id(body, "PUBCOMP"))
+        elif first == packets.SUBSCRIBE:
+            self._on_subscribe(session, body)
+        elif first == packets.UNSUBSCRIBE:
+            self._on_unsubscribe(session, body)
+        elif first == packets.CONNECT:
+            raise ProtocolError("a second CONNECT [3.1.0-2]")
+        elif body:
+            raise ProtocolError("a PINGREQ or DISCONNECT with a body")
+        elif first == packets.PINGREQ:
+            self.send(packets.PINGRESP_PACKET)
+        else:
+            self._closed = CloseReason.DISCONNECT
+            self._log_end(CloseReason.DISCONNECT, "")
+
+    def _on_publish(self, session: Session, first: int, body: bytes) -> None:
+        message, packet_id = packets.decode_publish(first, body)
+        if message.qos == 0:
+            self._deliveries += 1 + self._router.publish_from(session, message)
+        elif message.qos == 1:
+            self._deliveries += 1 + self._router.publish_from(session, message)
+            self.send(packets.puback(packet_id))
+        else:
+            # Delivered at once and remembered until PUBREL [4.3.3, method B], so that one sent
+            # again is not delivered again.
+            if packet_id not in session.incoming:
+                self._deliveries += 1 + self._router.publish_from(session, message)
+                session.incoming.add(packet_id)
+            self.send(packets.pubrec(packet_id))
+
+    def _on_subscribe(self, session: Session, body: bytes) -> None:
+        packet_id, wanted = packets.decode_subscribe(body)
+        codes = [self._router.subscribe(session, topic_filter, qos) for topic_filter, qos in wanted]
+        self.send(packets.suback(packet_id, codes))
+        for (topic_filter, _), code in zip(wanted, codes, strict=True):
+            if code == packets.SUBSCRIBE_FAILED:
+                continue
+            for message in self._router.retained_for(session, topic_filter):
+                session.deliver(message, min(message.qos, code), retain=True)
+                self._deliveries += 1
+
+    def _on_unsubscribe(self, session: Session, body: bytes) -> None:
+        packet_id, filters = packets.decode_unsubscribe(body)
+        for topic_filter in filters:
+            self._router.unsubscribe(session, topic_filter)
+        self.send(packets.unsuback(packet_id))
+
+    # -- CONNECT --
+
+    def _on_connect(self, first: int, body: bytes) -> None:
+        if first != packets.CONNECT:
+            raise ProtocolError("a first packet that is not CONNECT [3.1.0-1]")
+        try:
+            connect = packets.decode_connect(body)
+        except UnsupportedProtocolError:
+            self.send(packets.connack(packets.UNACCEPTABLE_PROTOCOL))
+            raise
+        try:
+            session, present = self._admit(connect)
+        except RefusedError as refusal:
+            self.send(packets.connack(refusal.code))
+            raise ConnectionClosedError(CloseReason.CONNECT_REFUSED, str(refusal)) from None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._framer.max_packet_bytes = self._limits.packet_bytes
+        self._session = session
+        self._watch(connect.keepalive_seconds)
+        log.info("client %r connected from %s", session.client_id, self._writer.peer())
+        self.send(packets.connack(packets.ACCEPTED, session_present=present))
+        session.resume(self)
+
+    def _admit(self, connect: packets.Connect) -> tuple[Session, bool]:
+        if not connect.client_id and not connect.clean_session:
+            raise RefusedError(packets.IDENTIFIER_REJECTED, "no client id, but a session to keep")
+        if len(connect.client_id.encode()) > self._limits.client_id_bytes:
+            raise RefusedError(packets.IDENTIFIER_REJECTED, "its client id is too long")
+        client_id = connect.client_id or f"auto-{secrets.token_hex(16)}"
+        tls = self._writer.get_ssl_info()
+        credentials = Credentials(
+            client_id=client_id,
+            username=connect.username,
+            password=connect.password,
+            peer_address=self._writer.peer(),
+            peer_certificate=tls.getpeercert() if tls is not None else None,
+        )
+        try:
+            identity = self._authenticator.authenticate(credentials)
+        except Exception:  # an authenticator's defect must close the door, not the broker
+            log.exception("authentication failed to decide about %r", connect.client_id)
+            identity = None
+        if identity is None:
+            raise RefusedError(packets.NOT_AUTHORIZED, f"client {client_id!r} is not known")
+        return self._router.open(connect, client_id, identity, now=self._loop.time())
+
+    # -- keep-alive --
+
+    def _watch(self, keepalive_seconds: int) -> None:
+        """Have silence noticed [3.1.2-24]; one timer that looks again, not one for each packet."""
+        if keepalive_seconds:
+            self._silence_seconds = 1.5 * keepalive_seconds
+            self._timer = self._loop.call_later(self._silence_seconds, self._look)
+
+    def _look(self) -> None:
+        left = self._heard_at + self._silence_seconds - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        else:
+            self.end(CloseReason.KEEPALIVE)

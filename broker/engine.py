@@ -1,0 +1,115 @@
+"""amqtt's Broker with its heart replaced: the only place where amqtt's classes are subclassed.
+
+amqtt gives the life cycle, the external listener through which connections enter, and the stream
+adapters. Everything between a connection's first byte and its last is ours, because measured
+against real clients amqtt loses acknowledged messages, lets strangers at sessions before it has
+authenticated them, and matches every message against every filter in the broker;
+docs/decisions/0001-embedded-broker.md has the reasons and figures.
+
+amqtt is pinned exactly: tests/broker_engine/test_seams.py names every overridden method and its
+signature, so that an upgrade that moves one fails there and not in a shop.
+"""
+
+import asyncio
+from typing import Any
+
+from amqtt.broker import Broker
+from amqtt.session import Session as AmqttSession
+
+from broker.access import AccessPolicy, Authenticator
+from broker.connection import Connection, Flusher, Surroundings
+from broker.errors import CloseReason
+from broker.limits import Limits
+from broker.packets import Message
+from broker.routing import Router
+from broker.topics import is_topic_name
+
+LISTENER = "default"
+"""The one listener that amqtt knows of; which socket a connection came from is not its business."""
+
+_EXPIRY_SECONDS = 5.0
+
+# No plugin at all: amqtt's own are its defects' home. Left out, the key would mean its defaults,
+# which are anonymous access and packet logs.
+_CONFIG = {"listeners": {LISTENER: {"type": "external"}}, "plugins": {}}
+
+
+class StorebusBroker(Broker):
+    """An MQTT 3.1.1 broker; must be made inside the running event loop.
+
+    Attributes:
+        router: The broker's state: sessions, subscriptions, retained messages.
+    """
+
+    def __init__(self, limits: Limits, policy: AccessPolicy, authenticator: Authenticator) -> None:
+        """Take the rules; nothing listens yet."""
+        super().__init__(_CONFIG)
+        loop = asyncio.get_running_loop()
+        self.router = Router(limits, policy)
+        self._connections: set[Connection] = set()
+        self._surroundings = Surroundings(
+            router=self.router,
+            authenticator=authenticator,
+            limits=limits,
+            flusher=Flusher(loop),
+            loop=loop,
+        )
+
+    async def _client_connected(self, listener_name: str, reader: Any, writer: Any) -> None:
+        """Serve a connection to its end; amqtt's `external_connected` leads here."""
+        del listener_name
+        connection = Connection(reader, writer, self._surroundings)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+    def end_connections(self) -> None:
+        """Cut every connection; the tasks that serve them end soon after."""
+        for connection in tuple(self._connections):
+            connection.end(CloseReason.SHUTDOWN)
+
+    async def shutdown(self) -> None:
+        """Stop; every connection must have been ended."""
+        await super().shutdown()
+        self.router.sessions.clear()
+
+    async def _session_monitor(self) -> None:
+        """Expire sessions, in the task that amqtt runs for that."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_EXPIRY_SECONDS)
+            self.router.expire(loop.time())
+
+    # amqtt's own doors to routing, so that nothing published through them misses the subscribers.
+
+    async def _broadcast_message(
+        self,
+        session: AmqttSession | None,
+        topic: str | None,
+        data: bytes | bytearray | None,
+        force_qos: int | None = None,
+    ) -> None:
+        """Publish on the broker's own behalf."""
+        del session
+        self.router.publish(_message(topic, data, force_qos, retain=False))
+
+    async def retain_message(
+        self,
+        source_session: AmqttSession | None,
+        topic_name: str | None,
+        data: bytes | bytearray | None,
+        qos: int | None = None,
+    ) -> None:
+        """Retain a message on the broker's own behalf; no data clears the topic."""
+        del source_session
+        self.router.retain(_message(topic_name, data, qos, retain=True))
+
+
+def _message(
+    topic: str | None, data: bytes | bytearray | None, qos: int | None, *, retain: bool
+) -> Message:
+    if topic is None or not is_topic_name(topic, max_levels=len(topic) + 1):
+        raise ValueError(f"{topic!r} is no topic name")
+    return Message(topic, bytes(data or b""), qos or 0, retain=retain)

@@ -1,0 +1,226 @@
+"""Where messages go: the sessions, their subscriptions, the retained messages and the wills.
+
+Owns the state of the broker, and asks the access policy. No I/O and nothing asynchronous: a call
+here is finished when it returns, so a PUBLISH is acknowledged after it was routed, and no client's
+coming or going can disturb a fan-out half-way. Time comes in as an argument.
+"""
+
+import logging
+
+from broker import packets
+from broker.access import AccessPolicy, Action, Identity
+from broker.errors import CloseReason, ProtocolError
+from broker.limits import Limits
+from broker.packets import Connect, Message
+from broker.retained import RetainedMessages
+from broker.session import Outlet, Session
+from broker.topics import SubscriptionTree, is_topic_filter, is_topic_name
+
+log = logging.getLogger(__name__)
+
+
+class RefusedError(Exception):
+    """A CONNECT that was understood and is refused.
+
+    Attributes:
+        code: The return code for CONNACK.
+    """
+
+    def __init__(self, code: int, detail: str) -> None:
+        """Take the code and the words for the log."""
+        super().__init__(detail)
+        self.code = code
+
+
+class Router:
+    """The broker's state and its rules; one for each broker, used from its event loop alone.
+
+    Attributes:
+        sessions: By client id; those with clean_session=False outlive their connections.
+        subscriptions: Of all sessions.
+        retained: Of all topics.
+    """
+
+    def __init__(self, limits: Limits, policy: AccessPolicy) -> None:
+        """Start empty."""
+        self.sessions: dict[str, Session] = {}
+        self.subscriptions: SubscriptionTree[Session] = SubscriptionTree()
+        self.retained = RetainedMessages(
+            max_messages=limits.retained_messages, max_bytes=limits.retained_bytes
+        )
+        self._limits = limits
+        self._policy = policy
+        self._checks_delivery = policy.checks_delivery
+        self._kept_sessions = 0
+        self._retained_full = False
+
+    # -- connections --
+
+    def open(
+        self, connect: Connect, client_id: str, identity: Identity, *, now: float
+    ) -> tuple[Session, bool]:
+        """Make or find the session of a client that is authenticated.
+
+        A connection that has the session now is ended, its will published. Attach the new one
+        with `Session.resume` after CONNACK.
+
+        Returns:
+            The session, and whether it was there before (session present).
+
+        Raises:
+            RefusedError: When the will is not allowed or there are too many sessions to keep.
+        """
+        will = connect.will
+        if will is not None:
+            if not is_topic_name(will.topic, max_levels=self._limits.topic_levels):
+                raise ProtocolError("a will whose topic cannot be published to [4.7.3]")
+            if not self._allows(identity, Action.WILL, will.topic) or (
+                will.retain and not self._allows(identity, Action.RETAIN, will.topic)
+            ):
+                raise RefusedError(packets.NOT_AUTHORIZED, "its will is not allowed")
+        session = self.sessions.get(client_id)
+        keep = not connect.clean_session
+        reusable = session is not None and not session.clean and session.identity == identity
+        if keep and not reusable and self._kept_sessions >= self._limits.kept_sessions:
+            raise RefusedError(
+                packets.SERVER_UNAVAILABLE, f"{self._kept_sessions} sessions are kept already"
+            )
+        if session is not None and session.outlet is not None:
+            session.outlet.end(CloseReason.TAKEN_OVER)
+            self.detach(session, session.outlet, publish_will=True, now=now)
+            # A clean session ended with its connection.
+            session = self.sessions.get(client_id)
+        if session is not None and not (keep and reusable):
+            self._forget(session)
+            session = None
+        present = session is not None
+        if session is None:
+            session = Session(client_id, identity, self._limits, clean=connect.clean_session)
+            self.sessions[client_id] = session
+            self._kept_sessions += keep
+        session.will = will
+        return session, present
+
+    def detach(self, session: Session, outlet: Outlet, *, publish_will: bool, now: float) -> None:
+        """Take note that a connection ended. Idempotent, and void once another has taken over."""
+        if session.outlet is not outlet:
+            return
+        session.outlet = None
+        session.away_since = now
+        will, session.will = session.will, None
+        if session.clean:
+            self._forget(session)
+        if will is not None and publish_will:
+            self.publish(will)
+
+    def expire(self, now: float) -> int:
+        """Forget the sessions whose clients have been away for too long; return how many."""
+        oldest = now - self._limits.kept_session_seconds
+        expired = [s for s in self.sessions.values() if s.outlet is None and s.away_since < oldest]
+        for session in expired:
+            log.info(
+                "the session of client %r has expired, with %d messages waiting",
+                session.client_id,
+                session.waiting_messages,
+            )
+            self._forget(session)
+        return len(expired)
+
+    def _forget(self, session: Session) -> None:
+        for topic_filter in session.filters:
+            self.subscriptions.remove(topic_filter, session)
+        session.filters.clear()
+        if self.sessions.get(session.client_id) is session:
+            del self.sessions[session.client_id]
+            self._kept_sessions -= not session.clean
+
+    # -- messages --
+
+    def publish_from(self, session: Session, message: Message) -> int:
+        """Route a client's message, if the client may publish it; return the number of deliveries.
+
+        What is not allowed goes nowhere and is acknowledged all the same: MQTT 3.1.1 knows no
+        refusal [3.3.5-2].
+
+        Raises:
+            ProtocolError: For a topic that cannot be published to.
+        """
+        topic = message.topic
+        if not is_topic_name(topic, max_levels=self._limits.topic_levels):
+            raise ProtocolError("a PUBLISH to what is no topic name [3.3.2-2, 4.7.3-1]")
+        if not self._allows(session.identity, Action.PUBLISH, topic) or (
+            message.retain and not self._allows(session.identity, Action.RETAIN, topic)
+        ):
+            log.warning("client %r may not publish to %r", session.client_id, topic)
+            return 0
+        return self.publish(message)
+
+    def publish(self, message: Message) -> int:
+        """Deliver a message to whoever subscribes to its topic; return to how many that is."""
+        if message.retain:
+            self.retain(message)
+        targets = self.subscriptions.match(message.topic)
+        published_qos = message.qos
+        for session, granted_qos in targets.items():
+            if self._checks_delivery and not self._allows(
+                session.identity, Action.RECEIVE, message.topic
+            ):
+                continue
+            # Not min(), which costs as much as the rest of this loop together.
+            qos = granted_qos if granted_qos < published_qos else published_qos  # noqa: FURB136
+            session.deliver(message, qos)
+        return len(targets)
+
+    def retain(self, message: Message) -> None:
+        """Keep the message as the last of its topic, within the limits."""
+        if self.retained.set(message):
+            self._retained_full = False
+        elif not self._retained_full:
+            self._retained_full = True
+            log.warning(
+                "no room to retain another message (%d are): %r is delivered but not retained",
+                len(self.retained),
+                message.topic,
+            )
+
+    # -- subscriptions --
+
+    def subscribe(self, session: Session, topic_filter: str, qos: int) -> int:
+        """Add or change a subscription; return the code for SUBACK.
+
+        Send `retained_for` after SUBACK.
+
+        Raises:
+            ProtocolError: For what is no topic filter.
+        """
+        if not is_topic_filter(topic_filter, max_levels=self._limits.topic_levels):
+            raise ProtocolError("a SUBSCRIBE to what is no topic filter [4.7.1, 4.7.3-1]")
+        if not self._allows(session.identity, Action.SUBSCRIBE, topic_filter):
+            log.warning("client %r may not subscribe to %r", session.client_id, topic_filter)
+            return packets.SUBSCRIBE_FAILED
+        full = len(session.filters) >= self._limits.filters_per_client
+        if full and topic_filter not in session.filters:
+            log.warning("client %r has too many subscriptions", session.client_id)
+            return packets.SUBSCRIBE_FAILED
+        session.filters[topic_filter] = qos
+        self.subscriptions.add(topic_filter, session, qos)
+        return qos
+
+    def retained_for(self, session: Session, topic_filter: str) -> list[Message]:
+        """List the retained messages that a new subscription is to be sent [3.3.1-6]."""
+        found = self.retained.match(topic_filter)
+        if self._checks_delivery:
+            found = [m for m in found if self._allows(session.identity, Action.RECEIVE, m.topic)]
+        return found
+
+    def unsubscribe(self, session: Session, topic_filter: str) -> None:
+        """End a subscription; nothing happens when there is none."""
+        if session.filters.pop(topic_filter, None) is not None:
+            self.subscriptions.remove(topic_filter, session)
+
+    def _allows(self, identity: Identity, action: Action, topic: str) -> bool:
+        try:
+            return self._policy.allows(identity, action, topic)
+        except Exception:  # a policy's defect must close the door, not the broker
+            log.exception("the access policy failed on %s %r", action.value, topic)
+            return False

@@ -1,0 +1,188 @@
+"""One client's session: what it is owed and what it owes, with or without a connection.
+
+Owns the in-flight window, the queue behind it, the packet identifiers of both directions, and the
+will. Pure but for the log: bytes go to an `Outlet`. It must know nothing of sockets, routing, other
+sessions or access.
+
+Invariants: messages of QoS 1 and 2 are sent in the order they came, at most
+`Limits.inflight_messages` unacknowledged; what waits never exceeds `Limits.outgoing_bytes`; on
+reconnect what is in flight is sent again first, in its order, marked DUP [4.4.0-1].
+"""
+
+import logging
+from collections import deque
+from typing import Protocol
+
+from broker import packets
+from broker.access import Identity
+from broker.errors import CloseReason, ProtocolError
+from broker.limits import Limits
+from broker.packets import Message
+
+log = logging.getLogger(__name__)
+
+
+class Outlet(Protocol):
+    """The connection, as far as a session sees it."""
+
+    def send(self, data: bytes) -> None:
+        """Hand bytes over; never waits, never raises, does nothing once closed."""
+        ...
+
+    def end(self, reason: CloseReason, detail: str = "") -> None:
+        """Close the connection; never raises. Idempotent.
+
+        It changes neither session nor subscriptions: whoever is in the middle of a fan-out goes on
+        undisturbed, and the connection's own task cleans up afterwards.
+        """
+        ...
+
+
+class Session:
+    """The state of a client id.
+
+    Attributes:
+        client_id: The MQTT client identifier.
+        identity: Who made the session; another identity never gets to see it.
+        clean: True when it ends with its connection.
+        outlet: The present connection, None while the client is away.
+        away_since: Monotonic seconds, meaningful while there is no outlet.
+        will: Published when the connection ends without DISCONNECT.
+        filters: The session's subscriptions, filter to granted QoS.
+        incoming: Packet identifiers of QoS 2 messages that were routed and not yet released.
+    """
+
+    def __init__(self, client_id: str, identity: Identity, limits: Limits, *, clean: bool) -> None:
+        """Start empty and away."""
+        self.client_id = client_id
+        self.identity = identity
+        self.clean = clean
+        self.outlet: Outlet | None = None
+        self.away_since = 0.0
+        self.will: Message | None = None
+        self.filters: dict[str, int] = {}
+        self.incoming: set[int] = set()
+        self._max_inflight = limits.inflight_messages
+        self._max_bytes = limits.outgoing_bytes
+        # Packet identifier to (message, QoS, retain); the message is None once PUBREL was sent.
+        self._inflight: dict[int, tuple[Message | None, int, bool]] = {}
+        self._queue: deque[tuple[Message, int, bool]] = deque()
+        self._waiting_bytes = 0
+        self._last_packet_id = 0
+        self._dropped = 0
+
+    @property
+    def waiting_messages(self) -> int:
+        """Count what is in flight and queued."""
+        return len(self._inflight) + len(self._queue)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Measure what is in flight and queued."""
+        return self._waiting_bytes
+
+    def deliver(self, message: Message, qos: int, *, retain: bool = False) -> None:
+        """Send the message to the client, or keep it until it can be sent; never raises.
+
+        At QoS 0 a client that is away misses it.
+        """
+        outlet = self.outlet
+        if not qos:
+            if outlet is not None:
+                outlet.send(message.as_qos0(retain=retain))
+            return
+        size = message.size_bytes
+        if self._waiting_bytes + size > self._max_bytes:
+            self._overflow()
+            return
+        self._waiting_bytes += size
+        if outlet is not None and not self._queue and len(self._inflight) < self._max_inflight:
+            self._send(outlet, message, qos, retain)
+        else:
+            self._queue.append((message, qos, retain))
+
+    def _overflow(self) -> None:
+        self._dropped += 1
+        if self.outlet is not None:
+            self.outlet.end(
+                CloseReason.TOO_SLOW, f"{self._waiting_bytes} bytes are not acknowledged"
+            )
+        elif self._dropped == 1:
+            log.warning(
+                "the queue of client %r, which is away, is full (%d messages, %d bytes): "
+                "newer messages are dropped",
+                self.client_id,
+                self.waiting_messages,
+                self._waiting_bytes,
+            )
+
+    def _send(self, outlet: Outlet, message: Message, qos: int, retain: bool) -> None:
+        packet_id = self._last_packet_id
+        while True:
+            packet_id = packet_id % 65535 + 1
+            if packet_id not in self._inflight:
+                break
+        self._last_packet_id = packet_id
+        self._inflight[packet_id] = (message, qos, retain)
+        outlet.send(message.as_packet(qos, packet_id, retain=retain, dup=False))
+
+    def _send_queued(self) -> None:
+        outlet = self.outlet
+        queue = self._queue
+        while outlet is not None and queue and len(self._inflight) < self._max_inflight:
+            message, qos, retain = queue.popleft()
+            self._send(outlet, message, qos, retain)
+
+    def resume(self, outlet: Outlet) -> None:
+        """Attach a new connection, whose CONNACK was sent, and go on where the last one ended."""
+        self.outlet = outlet
+        for packet_id, (message, qos, retain) in self._inflight.items():
+            if message is None:
+                outlet.send(packets.pubrel(packet_id))
+            else:
+                outlet.send(message.as_packet(qos, packet_id, retain=retain, dup=True))
+        if self._dropped:
+            log.warning("%d messages for client %r were dropped", self._dropped, self.client_id)
+            self._dropped = 0
+        self._send_queued()
+
+    def on_puback(self, packet_id: int) -> None:
+        """Take the end of a QoS 1 delivery; one that is not in flight is ignored.
+
+        Raises:
+            ProtocolError: When that message has QoS 2.
+        """
+        entry = self._inflight.get(packet_id)
+        if entry is None:
+            return
+        message, qos, _ = entry
+        if qos != 1 or message is None:
+            raise ProtocolError("a PUBACK for a message of QoS 2 [4.3.3]")
+        del self._inflight[packet_id]
+        self._waiting_bytes -= message.size_bytes
+        if self._queue:
+            self._send_queued()
+
+    def on_pubrec(self, packet_id: int) -> None:
+        """Take the receipt of a QoS 2 delivery and release it; one unknown is released as well.
+
+        Raises:
+            ProtocolError: When that message has QoS 1.
+        """
+        entry = self._inflight.get(packet_id)
+        if entry is not None:
+            message, qos, retain = entry
+            if qos != 2:
+                raise ProtocolError("a PUBREC for a message of QoS 1 [4.3.2]")
+            if message is not None:
+                self._waiting_bytes -= message.size_bytes
+                self._inflight[packet_id] = (None, qos, retain)
+        if self.outlet is not None:
+            self.outlet.send(packets.pubrel(packet_id))
+
+    def on_pubcomp(self, packet_id: int) -> None:
+        """Take the end of a QoS 2 delivery; one that was not released is ignored."""
+        entry = self._inflight.get(packet_id)
+        if entry is not None and entry[0] is None:
+            del self._inflight[packet_id]
+            self._send_queued()
