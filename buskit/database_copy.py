@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from buskit.database_errors import translate, translate_os
-from buskit.files import sync_file, sync_folder, unfinished_name
+from buskit.files import replace, sync_file, sync_folder, unfinished_name
 
 
 def copy_database(source: sqlite3.Connection, target: Path) -> None:
@@ -27,7 +27,7 @@ def copy_database(source: sqlite3.Connection, target: Path) -> None:
         finally:
             copy.close()
         sync_file(unfinished)
-        unfinished.replace(target)
+        replace(unfinished, target)
         sync_folder(target.parent)
     except sqlite3.Error as error:
         translate(error, "the copy", target)

@@ -2,18 +2,22 @@
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 
-def write_atomically(path: str | Path, data: bytes, *, mode: int = 0o600) -> None:
+def write_atomically(
+    path: str | Path, data: bytes, *, mode: int = 0o600, durable: bool = True
+) -> None:
     """Put `data` into the file `path`, so that a reader sees the old content or all of the new.
 
-    Durable when it returns. The folder must exist.
+    The folder must exist.
 
     Args:
         path: The file; replaced if it is there.
         data: Its whole new content.
         mode: The access rights it gets.
+        durable: Return only when it would survive a power cut.
 
     Raises:
         OSError: It cannot be written; the old content is still there.
@@ -27,13 +31,33 @@ def write_atomically(path: str | Path, data: bytes, *, mode: int = 0o600) -> Non
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(target)
+            if durable:
+                os.fsync(file.fileno())
+        replace(unfinished, target)
     except BaseException:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise
-    sync_folder(target.parent)
+    if durable:
+        sync_folder(target.parent)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename `source` to `target`, replacing what is there; patient where others look at it.
+
+    Raises:
+        OSError: It cannot be done; both files are as they were.
+    """
+    # Windows refuses while another process has the target open, even if only for reading.
+    patience = 100 if os.name == "nt" else 0
+    for _ in range(patience):
+        try:
+            source.replace(target)
+        except PermissionError:
+            time.sleep(0.01)
+        else:
+            return
+    source.replace(target)
 
 
 def unfinished_name(target: Path) -> Path:

@@ -1,0 +1,168 @@
+"""What all command lines share: lazy commands in sections, errors with hints, common options.
+
+Owns how a command is found and how its failures look. Must not know any command.
+
+Invariants:
+- The module of a command is imported when that command runs, and not for the list of commands.
+- A deliberate error (`BusError`), a wrong use or a refused file is one line with its cause, and a
+  hint if there is one, on standard error; never a stack trace. A bug shows its stack trace.
+- Exit codes: 0 done, 1 failed, 2 wrong use, others as the error says; 130 interrupted; 141 when the
+  reader of a pipe has gone away, as other programs do.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from buskit.terminal import printable
+from buswire.errors import BusError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Sections = Mapping[str, Mapping[str, tuple[str, str]]]
+"""Section title -> command name -> ("package.module:attribute", one line of help)."""
+
+
+class CommandGroup(click.Group):
+    """A group whose commands are named in sections and imported only when they run."""
+
+    def __init__(self, *args: Any, sections: Sections | None = None, **more: Any) -> None:
+        """Take `sections` besides what `click.Group` takes; they are listed in the given order."""
+        super().__init__(*args, **more)
+        self.sections: Sections = sections or {}
+        self._targets = {
+            name: target
+            for commands in self.sections.values()
+            for name, (target, _) in commands.items()
+        }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands in the order of the sections."""
+        return [*self._targets, *(n for n in super().list_commands(ctx) if n not in self._targets)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command, importing its module if need be."""
+        target = self._targets.get(cmd_name)
+        if target is None:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{target} is not a command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one is answered with the nearest names."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            import difflib  # noqa: PLC0415 - only a typing error pays for it
+
+            near = difflib.get_close_matches(name, self.list_commands(ctx))
+            also = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise click.UsageError(f"there is no command {name!r}{also}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections, without importing what is in them."""
+        for title, commands in self.sections.items():
+            if commands:
+                with formatter.section(title):
+                    formatter.write_dl([(name, line) for name, (_, line) in commands.items()])
+        if any(name not in self._targets for name in self.commands):
+            super().format_commands(ctx, formatter)
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **more: Any
+    ) -> NoReturn:
+        """Run the command line and exit; errors are shown as the invariants above say."""
+        sys.exit(self.run(args, prog_name, **more))
+
+    def run(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **more: Any
+    ) -> int:
+        """Run the command line and return its exit code, which a command may return as an int."""
+        more.pop("standalone_mode", None)
+        for stream in (sys.stdout, sys.stderr):
+            # A letter that the terminal does not know must not stop a command half-way.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            code = super().main(args, prog_name, standalone_mode=False, **more)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _silence_stdout()
+            return 141
+        except (KeyboardInterrupt, click.Abort):
+            return 130
+        except click.UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later: it is the help
+                error.show()
+                return error.exit_code
+            path = error.ctx.command_path if error.ctx is not None else self.name
+            show_error(error.format_message().rstrip("."), f"{path} --help")
+            return error.exit_code
+        except click.ClickException as error:
+            show_error(error.format_message())
+            return error.exit_code
+        except BusError as error:
+            show_error(str(error), error.hint)
+            return error.exit_code
+        except OSError as error:
+            # With a file name it is about something the person named; without, it is our bug.
+            if error.filename is None:
+                raise
+            show_error(f"{error.filename}: {error.strerror}")
+            return 1
+        return code if isinstance(code, int) else 0
+
+
+def _silence_stdout() -> None:
+    """Let the interpreter flush its output at exit without complaining about the closed pipe."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def show_error(message: str, hint: str | None = None) -> None:
+    """Write an error, and what to do about it, to standard error."""
+    lines = [f"error: {printable(message, keep_newlines=True)}"]
+    if hint:
+        lines.append(f"hint: {printable(hint, keep_newlines=True)}")
+    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        lines[0] = click.style("error:", fg="red", bold=True) + lines[0].removeprefix("error:")
+    click.echo("\n".join(lines), err=True)
+
+
+def json_option(command: F) -> F:
+    """Add `--json` (parameter `as_json`) to a command that reads."""
+    return click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")(
+        command
+    )
+
+
+def home_option(name: str) -> Callable[[F], F]:
+    """Return a decorator that adds `--home` (parameter `home`, a Path).
+
+    Args:
+        name: "hq" or "agent"; decides the environment variable and the default place.
+    """
+
+    def default() -> Path:
+        from buskit.homes import default_home  # noqa: PLC0415 - unneeded where --home is given
+
+        return default_home(name)
+
+    return click.option(
+        "--home",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=default,
+        show_default=f"$STOREBUS_{name.upper()}_HOME, or this user's data folder",
+        help="The folder with the database and the settings.",
+    )
