@@ -28,6 +28,10 @@ Sections = Mapping[str, Mapping[str, tuple[str, str]]]
 """Section title -> command name -> ("package.module:attribute", one line of help)."""
 
 
+class _ReaderGoneError(Exception):
+    """Whoever read our standard output has closed it."""
+
+
 class CommandGroup(click.Group):
     """A group whose commands are named in sections and imported only when they run."""
 
@@ -78,6 +82,13 @@ class CommandGroup(click.Group):
         if any(name not in self._targets for name in self.commands):
             super().format_commands(ctx, formatter)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # which click would answer with an exit code of its own
+            raise _ReaderGoneError from error
+
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **more: Any
     ) -> NoReturn:
@@ -96,7 +107,7 @@ class CommandGroup(click.Group):
         try:
             code = super().main(args, prog_name, standalone_mode=False, **more)
             sys.stdout.flush()
-        except BrokenPipeError:
+        except (BrokenPipeError, _ReaderGoneError):
             _silence_stdout()
             return 141
         except (KeyboardInterrupt, click.Abort):
