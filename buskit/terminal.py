@@ -11,7 +11,6 @@ Invariants:
 - rich is imported only for a table on a terminal; it costs more than a short command.
 """
 
-import json
 import os
 import re
 import sys
@@ -278,6 +277,8 @@ def _pad(cell: str, width: int, *, right: bool) -> str:
 
 
 def _json(value: Any, indent: int | None, encoding: str | None) -> str:
+    import json  # noqa: PLC0415 - a few milliseconds that most short commands need not pay
+
     unicode_out = (encoding or "").lower().replace("-", "").startswith("utf")
     document = json.dumps(value, ensure_ascii=not unicode_out, indent=indent)
     # json leaves some harmful characters as they are, all inside strings; escapes are equal there.
