@@ -13,7 +13,6 @@ Invariants:
 - A link never gives up by itself; how it waits and whom it tries is the dialer's business.
 """
 
-import itertools
 import random
 import selectors
 import threading
@@ -26,6 +25,8 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from buskit.dialer import Dialer, words
+from buskit.farewell import part
+from buskit.link_queue import Command, SendQueue
 from buskit.link_settings import (
     Address,
     CannotConnect,
@@ -59,12 +60,9 @@ __all__ = [
 ]
 
 _MOST_PACKETS_AT_ONCE = 200  # then the other links of the loop have their turn
-_MOST_UNPUBLISHED = 30_000  # packet identifiers have 16 bits
 _GOODBYE_SECONDS = 3.0
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-
-_Command = tuple[int, Publication] | Sequence[tuple[str, int]] | frozenset[str]
 
 
 class _Client(paho.Client):
@@ -125,17 +123,11 @@ class Link:
         self._loop = LinkLoop(f"link {settings.client_id}") if loop is None else loop
         self._dialer = Dialer(settings, self._loop, random, self._greet)
 
-        # Shared with other threads, under the guard.
+        self._queue = SendQueue(settings.queue_limit_bytes)
         self._guard = threading.Lock()
-        self._connected = False
-        self._queue: deque[_Command] = deque()
-        self._queue_announced = False
-        self._unsent: dict[int, int] = {}
-        self._unsent_bytes = 0
-        self._tokens = itertools.count(1)
         self._started = False
 
-        # The loop's thread alone.
+        # The rest belongs to the loop's thread alone.
         self._stopping = False
         self._stopped = threading.Event()
         self._address: Address | None = None
@@ -156,17 +148,17 @@ class Link:
     @property
     def connected(self) -> bool:
         """Whether a broker has let us in and the connection is not known to be lost."""
-        return self._connected
+        return self._queue.is_open
 
     @property
     def unsent_bytes(self) -> int:
         """How much was taken by `publish` and is not `Published` yet."""
-        return self._unsent_bytes
+        return self._queue.unsent_bytes
 
     @property
     def failure(self) -> CannotConnect | None:
         """Why the last round through the addresses failed; None once connected."""
-        return None if self._connected else self._dialer.failure
+        return None if self._queue.is_open else self._dialer.failure
 
     def start(self) -> None:
         """Begin to connect; returns at once.
@@ -206,18 +198,10 @@ class Link:
             A token, which `Published` will name; None when it was not taken: not connected, or too
             much on its way already. After `Disconnected` all tokens are void.
         """
-        size = publication.size_bytes
-        with self._guard:
-            if (
-                not self._connected
-                or self._unsent_bytes + size > max(self.settings.queue_limit_bytes, size)
-                or len(self._unsent) >= _MOST_UNPUBLISHED
-            ):
-                return None
-            token = next(self._tokens)
-            self._unsent[token] = size
-            self._unsent_bytes += size
-            announce = self._enqueue((token, publication))
+        taken = self._queue.offer(publication)
+        if taken is None:
+            return None
+        token, announce = taken
         if announce:
             self._announce()
         return token
@@ -234,7 +218,7 @@ class Link:
         """
         for topic_filter, _ in filters:
             check_filter(topic_filter)
-        return self._request(list(filters)) if filters else self._connected
+        return self._request(filters) if filters else self.connected
 
     def unsubscribe(self, filters: Iterable[str]) -> bool:
         """End subscriptions; there is no answer.
@@ -248,31 +232,19 @@ class Link:
         names = frozenset(filters)
         for topic_filter in names:
             check_filter(topic_filter)
-        return self._request(names) if names else self._connected
+        return self._request(names) if names else self.connected
 
-    def _request(self, command: _Command) -> bool:
-        with self._guard:
-            if not self._connected:
-                return False
-            announce = self._enqueue(command)
+    def _request(self, command: Sequence[tuple[str, int]] | frozenset[str]) -> bool:
+        announce = self._queue.request(command)
         if announce:
             self._announce()
-        return True
-
-    def _enqueue(self, command: _Command) -> bool:
-        """Add work for the loop; return whether it must be told. The guard is held."""
-        self._queue.append(command)
-        announce = not self._queue_announced
-        self._queue_announced = True
-        return announce
+        return announce is not None
 
     def _announce(self) -> None:
         try:
             self._loop.call(self._on_queue)
-        except RuntimeError:
-            # The loop was stopped with us in it: no connection, and nothing will be sent.
-            with self._guard:
-                self._connected = False
+        except RuntimeError:  # the loop was stopped with us in it: nothing will be sent any more
+            self._queue.close()
 
     # From here on the loop's thread only.
 
@@ -330,7 +302,8 @@ class Link:
             return
         code = client.loop_write()
         if stream.closed and self._said_disconnect:  # paho closes after writing DISCONNECT
-            self._drain_and_close(stream)
+            self._client = None
+            part(self._loop, stream, self._guarded, lambda: self._lost("stopped"))
             return
         if code != paho.MQTT_ERR_SUCCESS or stream.closed:
             self._lost(_reason(code))
@@ -347,23 +320,20 @@ class Link:
             self._loop.watch(stream.fileno(), _READ | _WRITE if writing else _READ, self._on_io)
 
     def _on_queue(self) -> None:
-        with self._guard:
-            commands = list(self._queue)
-            self._queue.clear()
-            self._queue_announced = False
+        commands = self._queue.take()
         self._guarded(lambda: self._send(commands))
 
-    def _send(self, commands: Iterable[_Command]) -> None:
+    def _send(self, commands: Iterable[Command]) -> None:
         client = self._client
-        if client is None or not self._connected:
+        if client is None:
             return
         for command in commands:
             if isinstance(command, tuple):
                 self._send_publication(client, *command)
             elif isinstance(command, frozenset):
                 client.unsubscribe(sorted(command))
-            elif not isinstance(command, tuple):
-                code, packet_id = client.subscribe(list(command))
+            else:
+                code, packet_id = client.subscribe(command)
                 if code == paho.MQTT_ERR_SUCCESS and packet_id is not None:
                     self._filters_of[packet_id] = command
         self._pump()
@@ -383,27 +353,28 @@ class Link:
             self._leaving.append(token)
 
     def _done(self, token: int) -> None:
-        with self._guard:
-            size = self._unsent.pop(token, None)
-            if size is None:
-                return
-            self._unsent_bytes -= size
+        if not self._queue.done(token):
+            return
         self._deliver(Published(token))
         if token == self._bye:
-            self._say_disconnect()
+            # Not here: this may be inside a callback, where paho holds a lock that it needs then.
+            self._loop.call(lambda: self._guarded(self._say_disconnect))
 
     def _on_connack(self, _c: Any, _u: Any, _f: Any, reason_code: Any, _p: Any) -> None:
         if reason_code != 0:
-            raise _RefusedError(f"the broker refuses us: {reason_code}")
+            raise ConnectionError(f"the broker refuses us: {reason_code}")
+        if self._queue.is_open:
+            raise ConnectionError("the broker agreed twice")
         self._cancel_timer()
         self._connected_at = self._monotonic()
-        with self._guard:
-            self._connected = True
+        self._queue.open()
         self._check_keepalive()
         if self._address is not None:
             self._deliver(Connected(self._address.url))
 
     def _on_message(self, _c: Any, _u: Any, message: paho.MQTTMessage) -> None:
+        if not self._queue.is_open:
+            raise ConnectionError("the broker sent a message before it agreed")
         try:
             topic = message.topic
         except UnicodeDecodeError:
@@ -452,12 +423,8 @@ class Link:
 
     def _lost(self, reason: str) -> None:
         """The connection is over, or never came about; go on with what comes next."""
-        was_connected = self._connected
-        with self._guard:
-            self._connected = False
-            self._queue.clear()
-            self._unsent.clear()
-            self._unsent_bytes = 0
+        was_connected = self._queue.is_open
+        self._queue.close()
         self._release()
         if was_connected:
             try:
@@ -491,18 +458,14 @@ class Link:
         if self._stopping:
             return
         self._stopping = True
-        if not self._connected or self._client is None:
+        if not self._queue.is_open:
             self._lost("stopped")
             return
         self._set_timer(_GOODBYE_SECONDS, lambda: self._lost("stopped"))
-        with self._guard:
-            commands = list(self._queue)
-            self._queue.clear()
-            if bye is not None:
-                self._bye = next(self._tokens)
-                self._unsent[self._bye] = bye.size_bytes
-                self._unsent_bytes += bye.size_bytes
-                commands.append((self._bye, bye))
+        commands = self._queue.take()
+        if bye is not None:
+            self._bye = self._queue.register(bye.size_bytes)
+            commands.append((self._bye, bye))
         self._send(commands)
         if bye is None:
             self._say_disconnect()
@@ -513,30 +476,6 @@ class Link:
             self._client.disconnect()
             self._pump()
 
-    def _drain_and_close(self, stream: Stream) -> None:
-        """After DISCONNECT: let it out, then wait for the broker to close.
-
-        Closing while something unread has arrived would reset the connection, and a reset can
-        overtake what we said last.
-        """
-        self._client = None
-
-        def step() -> None:
-            over = stream.discard()
-            stream.flush()
-            if over:
-                self._lost("stopped")
-            elif stream.wants_write:
-                self._loop.watch(stream.fileno(), _READ | _WRITE, go_on)
-            else:
-                stream.finish_writing()
-                self._loop.watch(stream.fileno(), _READ, go_on)
-
-        def go_on(_events: int) -> None:
-            self._guarded(step)
-
-        step()
-
     def _set_timer(self, seconds: float, handler: Callable[[], None]) -> None:
         self._cancel_timer()
         self._timer = self._loop.call_later(seconds, handler)
@@ -544,10 +483,6 @@ class Link:
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-
-
-class _RefusedError(Exception):
-    """The broker answered CONNECT with a refusal."""
 
 
 def _reason(code: int) -> str:
