@@ -1,0 +1,447 @@
+"""The agent without MQTT, threads or a clock: the protocol's machine married to the database.
+
+Owns one rule above all: a batch of events is one transaction, and what is to be sent leaves only
+after its commit. Must not know links, processes or files. The daemon drives it with a real link,
+simulations and the fleet drive it with ":memory:" databases.
+
+Invariants:
+- The effects of one call of the machine are in the database before the next call, because the
+  machine reads the database.
+- A batch that has nothing to save opens no write transaction: beats and idle ticks cost no disk.
+- When anything raises, nothing of the batch is kept, the machine is made anew from what is saved,
+  and the protocol repeats what was lost.
+- Nothing that arrives can raise: what cannot be used is put aside, and good messages beside it
+  take effect.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from buskit.database import Database
+from buskit.database_errors import translate
+from buswire import frame
+from buswire.cursors import Cursor
+from buswire.device import (
+    DeviceMachine,
+    Effect,
+    Learn,
+    Listen,
+    Reset,
+    Saved,
+    Send,
+    Strange,
+    Take,
+    Timing,
+)
+from buswire.errors import WireError
+from buswire.messages import (
+    LOGS,
+    Ack,
+    AnyMessage,
+    Bye,
+    Heads,
+    Hub,
+    Log,
+    Nudge,
+    Records,
+    Snapshot,
+    StoreFacts,
+    Welcome,
+    Work,
+)
+from buswire.topics import Identity, Topics
+from buswire.uplink import Entry, Settled
+from storeagent.effects import Effects
+from storeagent.inbox import Inbox
+from storeagent.limits import Limits
+from storeagent.memory import Memory
+from storeagent.outbox import Outbox
+
+# --- events --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """The link is up; nothing is subscribed on it yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlinked:
+    """The link is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A message arrived."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rang:
+    """Time has passed, or another process has written the outbox: do what is due."""
+
+
+Event = Linked | Unlinked | Heard | Rang
+
+# --- what is to be done after a batch ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Send this; when it gets lost, the protocol sends it again by itself."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Make the subscriptions these, all of them and no other."""
+
+    filters: tuple[str, ...]
+
+
+Outgoing = Publish | Subscribe
+
+_SPOKEN_TO_ONE = (Welcome, Ack, Records, Snapshot, Nudge)
+
+
+class _Desk:
+    """The machine's window on the database."""
+
+    def __init__(self, inbox: Inbox, outbox: Outbox) -> None:
+        self._inbox = inbox
+        self._outbox = outbox
+
+    def position_of(self, log: Log, record_id: str) -> int | None:
+        return self._outbox.position_of(log, record_id)
+
+    def entries(self, log: Log, *, after: int, most: int, most_bytes: int) -> Sequence[Entry]:
+        return self._outbox.entries(log, after=after, most=most, most_bytes=most_bytes)
+
+    def head(self, log: Log) -> int:
+        return self._outbox.head(log)
+
+    def pending(self, log: Log) -> int:
+        return self._outbox.pending(log)
+
+    def unsure(self, most: int) -> Sequence[Work]:
+        return self._inbox.unsure(most)
+
+
+class _Batch:
+    """A write transaction that begins when the first thing has to be saved, if any has."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._transaction: contextlib.AbstractContextManager[object] | None = None
+
+    def begin(self) -> None:
+        if self._transaction is None:
+            transaction = self._database.write()
+            transaction.__enter__()
+            self._transaction = transaction
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._transaction is not None:
+            self._transaction.__exit__(kind, error, traceback)
+        elif isinstance(error, sqlite3.Error):
+            translate(error, self._database.what, self._database.path)
+
+
+class AgentCore:
+    """One device's protocol over one open database; single-threaded like the database."""
+
+    def __init__(
+        self,
+        database: Database,
+        identity: Identity,
+        topics: Topics,
+        *,
+        draw: Callable[[], float],
+        new_id: Callable[[], str],
+        wall_clock: Callable[[], float],
+        roles: Sequence[str] = (),
+        version: str = "",
+        timing: Timing | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """Begin unconnected from what the database has.
+
+        Args:
+            database: Open; stays the caller's to close, after the core is not used any more.
+            identity: Which device of which store this is.
+            topics: How the topics are spelt.
+            draw: A random number in [0, 1).
+            new_id: A random 128-bit id in hex.
+            wall_clock: Unix time as this device believes it.
+            roles: What the device was set up to serve.
+            version: The agent's version, for HQ's lists.
+            timing: The machine's waits.
+            limits: What may be kept.
+
+        Raises:
+            DatabaseError: The database cannot be read, or, the first time, not written.
+        """
+        self.database = database
+        self.identity = identity
+        self.topics = topics
+        self._draw = draw
+        self._new_id = new_id
+        self._wall_clock = wall_clock
+        self._roles = tuple(roles)
+        self._version = version
+        self._timing = timing
+        self.outbox = Outbox(database, limits)
+        self.inbox = Inbox(database)
+        self.memory = Memory(database)
+        self._effects = Effects(
+            self.inbox, self.outbox, self.memory, new_id=new_id, wall_clock=wall_clock
+        )
+        self._desk = _Desk(self.inbox, self.outbox)
+        self._own_topic = topics.from_(identity)
+        self._to_topic = topics.to(identity)
+        self._link_is_up = False
+        self._relink = False
+        self._run = new_id()
+        self._last_welcome_at: float | None = None
+        self.arrivals = 0
+        """Rises with each committed batch that may have brought work, for whoever looks at it."""
+        if not self.memory.text("install"):
+            with database.write():
+                self.memory.keep("install", new_id())
+        self._load()
+
+    # --- driving it ------------------------------------------------------------------------------
+
+    def handle(self, events: Sequence[Event], now: float) -> list[Outgoing]:
+        """Take a batch of events, in one transaction, and return what is due after it.
+
+        Call it also with `Rang` when `next_at` has come or the outbox was written.
+
+        Args:
+            events: What happened, in order; may be empty.
+            now: Monotonic seconds.
+
+        Raises:
+            DatabaseError: Nothing of the batch was kept; the core is fit for another try, unless
+                it was `DatabaseFailed`: then the database must be opened anew, and a core made
+                on it.
+            OutboxFull: As above; even the reserve is used up.
+        """
+        outgoing: list[Outgoing] = []
+        for event in events:
+            if isinstance(event, Linked | Unlinked):
+                self._link_is_up = isinstance(event, Linked)
+        arrivals = False
+        try:
+            with _Batch(self.database) as batch:
+                if self._relink:
+                    self._relink = False
+                    if self._link_is_up and not any(isinstance(e, Linked) for e in events):
+                        self._apply(self._machine.linked(now), batch, outgoing)
+                for event in events:
+                    match event:
+                        case Heard(topic, payload):
+                            arrivals |= self._hear(topic, payload, now, batch, outgoing)
+                        case Linked():
+                            self._apply(self._machine.linked(now), batch, outgoing)
+                        case Unlinked():
+                            self._machine.unlinked()
+                        case Rang():
+                            pass
+                self._apply(self._machine.tick(now), batch, outgoing)
+        except BaseException:
+            self.reload()
+            raise
+        self.arrivals += arrivals
+        return outgoing if self._link_is_up else []
+
+    def next_at(self) -> float | None:
+        """When `handle` has something to do if nothing else happens; may be past, or None."""
+        if self._relink:
+            return 0.0 if self._link_is_up else None
+        return self._machine.next_at()
+
+    def reload(self) -> None:
+        """Throw the machine away and make it anew from what is saved; idempotent.
+
+        The next `handle` takes up the link again. After `DatabaseFailed` nothing can be read: the
+        old machine stays, unlinked, until the owner has opened the database anew.
+        """
+        self._relink = True
+        self._machine.unlinked()
+        # The error that led here is what the caller must see, not one more of the same disk.
+        with contextlib.suppress(Exception):
+            self._load()
+
+    def bye(self) -> Publish:
+        """What to send before going, and what to leave as the will."""
+        return Publish(self._own_topic, frame.encode(Bye(run=self._run)))
+
+    @property
+    def welcomed(self) -> bool:
+        """Whether HQ has answered on this connection."""
+        return self._machine.welcomed
+
+    @property
+    def last_welcome_at(self) -> float | None:
+        """When HQ last answered, by the monotonic clock of `handle`; None if not yet."""
+        return self._last_welcome_at
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        facts = self.memory.facts()
+        acked = self.outbox.acked()
+        machine = DeviceMachine(
+            Saved(
+                install=self.memory.text("install"),
+                set_version=self.memory.set_version(),
+                cursors=self.memory.cursors(),
+                acked=acked,
+                region=facts.region,
+            ),
+            self._desk,
+            draw=self._draw,
+            new_id=self._new_id,
+            wall_clock=self._wall_clock,
+            roles=self._roles,
+            version=self._version,
+            timing=self._timing,
+        )
+        # The will was left with this run when the link came up, so a machine made anew keeps it.
+        machine.own_run = self._run
+        self._machine = machine
+        self._acked: dict[Log, tuple[Cursor, int]] = acked
+        self._facts: StoreFacts = facts
+        self._lost: dict[Log, int] = {lost.log: lost.entries for lost in self.memory.lost()}
+
+    def _hear(
+        self, topic: str, payload: bytes, now: float, batch: _Batch, outgoing: list[Outgoing]
+    ) -> bool:
+        """Take one message; whether it may have brought work."""
+        try:
+            message = self._read(topic, payload)
+        except WireError as error:
+            batch.begin()
+            self._effects.strange(
+                str(error), source=topic, detail=payload[:300].decode("utf-8", "replace")
+            )
+            return False
+        if message is None:
+            return False
+        before = self._machine.last_welcome_at
+        effects = self._machine.heard(message, now)
+        self._apply(effects, batch, outgoing)
+        if isinstance(message, Welcome) and self._machine.last_welcome_at != before:
+            self._last_welcome_at = now
+            if message.mode != "later":
+                self._grow_older(message.at, batch)
+        return any(isinstance(effect, Take | Reset) for effect in effects)
+
+    def _read(self, topic: str, payload: bytes) -> AnyMessage | None:
+        """The message, if it is one that HQ may say on this topic to this device.
+
+        Raises:
+            WireError: It is not.
+        """
+        address = self.topics.parse(topic)
+        if address.kind == "hq" and not payload:
+            return None  # a retained message was cleared
+        message = frame.decode(payload)
+        match address.kind:
+            case "down":
+                fits = isinstance(message, Records) and message.log == str(address.channel)
+            case "heads":
+                fits = isinstance(message, Heads)
+            case "to":
+                fits = isinstance(message, _SPOKEN_TO_ONE) and address.identity == self.identity
+            case "hq":
+                fits = isinstance(message, Hub)
+            case _:
+                fits = False
+        if not fits:
+            raise WireError(f"a {type(message).__name__} on a topic where it does not belong")
+        return message
+
+    def _apply(self, effects: Sequence[Effect], batch: _Batch, outgoing: list[Outgoing]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(message):
+                    outgoing.append(Publish(self._own_topic, frame.encode(message)))
+                case Listen(region, channels):
+                    filters = self.topics.filters_of_device(self.identity, region, channels)
+                    outgoing.append(Subscribe(filters))
+                case Take():
+                    batch.begin()
+                    self._effects.take(effect)
+                case Reset():
+                    batch.begin()
+                    self._effects.reset(effect)
+                    self._facts = effect.facts
+                case Learn():
+                    self._learn(effect, batch)
+                case Settled(log, cursor, position):
+                    self._settle(effect, log, cursor, position, batch)
+                case Strange(what):
+                    batch.begin()
+                    self._effects.strange(what, source="HQ")
+
+    def _learn(self, effect: Learn, batch: _Batch) -> None:
+        """Save what a welcome says, where it is not what is saved already."""
+        # HQ repeats it, with smaller numbers as this log grows, until the log has passed it.
+        lost = {log: n for log, n in effect.lost.items() if n > self._lost.get(log, 0)}
+        renewed = effect.facts != self._facts and effect.facts != StoreFacts()
+        if effect.answers or effect.want or lost:
+            batch.begin()
+            self._effects.learn(Learn(effect.answers, effect.want, effect.facts, lost))
+            self._lost.update(lost)
+        if renewed:
+            batch.begin()
+            # The region of the subscriptions is the one of the latest snapshot.
+            facts = StoreFacts(
+                name=effect.facts.name, region=self._facts.region, timezone=effect.facts.timezone
+            )
+            if facts != self._facts:
+                self.memory.keep_facts(facts)
+                self._facts = facts
+
+    def _settle(
+        self, effect: Settled, log: Log, cursor: Cursor, position: int, batch: _Batch
+    ) -> None:
+        if self._acked.get(log) == (cursor, position):
+            return
+        batch.begin()
+        self.outbox.settle(effect)
+        self.outbox.prune(log)
+        self._acked[log] = (cursor, position)
+
+    def _grow_older(self, hq_at: float, batch: _Batch) -> None:
+        """Once a day, by HQ's clock, let go what is older than the limits say."""
+        if not self.memory.is_new_day(hq_at):
+            return
+        batch.begin()
+        self.memory.begin_day(hq_at, {log: self.outbox.head(log) for log in LOGS})
+        old = self.memory.day_before(hq_at, self.outbox.limits.kept_days)
+        if old is not None:
+            day, heads = old
+            self.inbox.prune(before_day=day)
+            for log in LOGS:
+                while self.outbox.prune(log, before=heads[log]):
+                    pass
+            self.memory.forget_days(before_day=day)

@@ -1,0 +1,359 @@
+"""How HQ's words take effect on a device: each record once, in whatever order they come.
+
+Owns the rules; `inbox` and `outbox` own the rows. Must not know cursors, nonces or anything else
+of how the words came. Runs inside a transaction that somebody else opens and commits.
+
+The rules, each of which lost or invented work when it was left out:
+
+- A record whose id took effect before is passed over.
+- A directive record is a *new word* of HQ: what HQ had closed opens again by it. What this device
+  itself said is not undone by anything: `done` and `cannot` close a delivery here for good.
+- A withdrawal wins also when it comes first. When HQ issues or shows again what it withdrew, it has
+  forgotten the withdrawal (its ledger is an older copy), and gets it back.
+- A change of state may come before its directive, because they travel on different channels; it
+  waits for it. A directive on the same channel is younger than the change, and drops it.
+- A snapshot outranks what is saved, except withdrawals and the device's own statements. What it
+  does not name is not gone but unsure: HQ is asked.
+- What HQ has forgotten is sent up as it was received, unless that is on its way already.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from buswire.device import Learn, Reset, Take
+from buswire.errors import WireError
+from buswire.messages import (
+    HQ_KINDS,
+    RECORD_BYTES_LIMIT,
+    Answer,
+    Cancel,
+    Directive,
+    Original,
+    Receipt,
+    Record,
+    SnapshotItem,
+    StateChange,
+    Trouble,
+    decode_data,
+    encode_data,
+)
+from buswire.states import CLOSED_BY_HQ, STORE_RANK, State, higher
+from buswire.topics import Channel
+from storeagent.inbox import Delivery, Inbox
+from storeagent.memory import Lost, Memory
+from storeagent.outbox import Outbox
+
+
+class Effects:
+    """Applies the machine's effects to the rows."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        outbox: Outbox,
+        memory: Memory,
+        *,
+        new_id: Callable[[], str],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """Work on these tables of one database.
+
+        Args:
+            inbox: The deliveries.
+            outbox: The uplink logs.
+            memory: The protocol's place.
+            new_id: A random 128-bit id in hex.
+            wall_clock: Unix time as this device believes it.
+        """
+        self._inbox = inbox
+        self._outbox = outbox
+        self._memory = memory
+        self._new_id = new_id
+        self._wall_clock = wall_clock
+
+    # --- what the machine asks for ---------------------------------------------------------------
+
+    def take(self, effect: Take) -> None:
+        """Save the effects of a channel's next records, and the cursor behind them."""
+        for record in effect.records:
+            if self._inbox.take_id(record.id):
+                self._take_record(record, effect.channel)
+        self._memory.keep_cursor(effect.channel, effect.cursor)
+
+    def reset(self, effect: Reset) -> None:
+        """Save a snapshot."""
+        self._memory.keep_set(effect.set_version, effect.cursors)
+        self._memory.keep_facts(effect.facts)
+        self._inbox.forget_early()
+        items = [
+            (item, directive)
+            for item in effect.items
+            if (directive := self._directive(item.data, source="a snapshot")) is not None
+        ]
+        self._inbox.mark_unsure_unless({(directive.id, item.role) for item, directive in items})
+        for item, directive in items:
+            self._take_item(item, directive)
+
+    def learn(self, effect: Learn) -> None:
+        """Save HQ's answers about unsure work, and send up what it has forgotten."""
+        asked = self._inbox.next_asked() if effect.answers else 0
+        for answer in effect.answers:
+            delivery = self._inbox.delivery(answer.work.directive, answer.work.role)
+            if delivery is not None and delivery.unsure:
+                delivery.asked = asked
+                self._learn_answer(delivery, answer)
+        for directive in effect.want:
+            for delivery in self._inbox.deliveries(directive):
+                if self._send_original(delivery):
+                    self._inbox.save(delivery)
+            self._send_cancel_back(directive)
+        now = self._wall_clock()
+        for log, entries in effect.lost.items():
+            if entries:
+                self._memory.keep_lost(Lost(log, entries, now))
+
+    def strange(self, what: str, *, source: str, detail: str = "") -> None:
+        """Keep aside something that is not even a record."""
+        self._inbox.put_aside(what, source=source, detail=detail, at=self._wall_clock())
+
+    # --- records ---------------------------------------------------------------------------------
+
+    def _take_record(self, record: Record, channel: Channel) -> None:
+        if len(bytes(record.data)) > RECORD_BYTES_LIMIT:
+            self._trouble(f"a {record.kind} record over the limit", record=record, channel=channel)
+            return
+        try:
+            said = decode_data(record.kind, record.data, HQ_KINDS)
+        except WireError as error:
+            self._trouble(str(error), record=record, channel=channel)
+            return
+        match said:
+            case Directive():
+                self._take_directive(said, bytes(record.data), channel)
+            case Cancel():
+                self._take_cancel(said, bytes(record.data), channel.role)
+            case StateChange():
+                self._take_change(said, bytes(record.data), channel)
+
+    def _take_directive(self, directive: Directive, data: bytes, channel: Channel) -> None:
+        role = channel.role
+        withdrawn = self._inbox.cancel(directive.id) is not None
+        delivery = self._inbox.delivery(directive.id, role)
+        if delivery is None:
+            delivery = self._insert(directive, data, role, State.DELIVERED)
+            early = self._inbox.release_early(directive.id, role)
+            if early is not None and early[0] != str(channel):
+                self._change(delivery, decode_data("state", early[1], HQ_KINDS))
+            if withdrawn:
+                self._withdraw(delivery)
+            else:
+                self._say_delivered(delivery)
+            self._inbox.save(delivery)
+        elif not withdrawn and delivery.closed_by_hq and not delivery.settled_here:
+            self._reopen(delivery, State.DELIVERED)
+            self._say_delivered(delivery)
+            self._inbox.save(delivery)
+        if withdrawn:
+            self._send_cancel_back(directive.id)
+
+    def _take_cancel(self, cancel: Cancel, data: bytes, role: str) -> None:
+        self._inbox.hold_cancel(cancel.directive, role, data)
+        for delivery in self._inbox.deliveries(cancel.directive):
+            self._withdraw(delivery, by=cancel.cancelled_by, why=cancel.reason)
+            self._inbox.save(delivery)
+
+    def _take_change(self, change: StateChange, data: bytes, channel: Channel) -> None:
+        delivery = self._inbox.delivery(change.directive, channel.role)
+        if delivery is None:
+            early = self._inbox.release_early(change.directive, channel.role)
+            if early is not None and not _outranks(
+                change, decode_data("state", early[1], HQ_KINDS)
+            ):
+                channel, data = Channel.parse(early[0]), early[1]
+            self._inbox.hold_early(change.directive, channel.role, str(channel), data)
+        elif self._change(delivery, change):
+            self._inbox.save(delivery)
+
+    def _change(self, delivery: Delivery, change: StateChange) -> bool:
+        """Let HQ's word on where a delivery stands take effect; whether that changed anything."""
+        if change.state in CLOSED_BY_HQ:
+            if delivery.settled_here:
+                return False
+            self._close(delivery, change.state, by=change.changed_by)
+            return True
+        if delivery.closed_by_hq:
+            # HQ counts what was said in time and arrived late; nothing less opens it again.
+            if change.state not in {State.DONE, State.CANNOT}:
+                return False
+            delivery.closed_by_hq = False
+            delivery.state = change.state
+        elif STORE_RANK[change.state] > STORE_RANK[delivery.state]:
+            delivery.state = change.state
+        else:
+            return False
+        delivery.changed_at = change.changed_at
+        delivery.changed_by = change.changed_by
+        delivery.reason = ""
+        return True
+
+    # --- snapshots and answers -------------------------------------------------------------------
+
+    def _take_item(self, item: SnapshotItem, directive: Directive) -> None:
+        delivery = self._inbox.delivery(directive.id, item.role)
+        if self._inbox.cancel(directive.id) is not None:
+            if delivery is None:
+                self._insert(directive, bytes(item.data), item.role, State.CANCELLED)
+            self._send_cancel_back(directive.id)
+            return
+        state = State.DELIVERED if item.state is State.PENDING else item.state
+        if delivery is None:
+            delivery = self._insert(directive, bytes(item.data), item.role, state)
+        elif state in CLOSED_BY_HQ:
+            if not delivery.settled_here:
+                self._close(delivery, state)
+        elif delivery.closed_by_hq:
+            self._reopen(delivery, state)
+        else:
+            delivery.state = higher(state, delivery.said)
+        delivery.unsure = False
+        if item.state is State.PENDING:
+            self._say_delivered(delivery)
+        self._inbox.save(delivery)
+
+    def _learn_answer(self, delivery: Delivery, answer: Answer) -> None:
+        match answer.verdict:
+            case "gone":
+                delivery.unsure = False
+                if delivery.settled_here:
+                    pass
+                elif answer.state in CLOSED_BY_HQ:
+                    self._close(delivery, answer.state)
+                else:
+                    delivery.state = higher(delivery.state, answer.state)
+                    if delivery.open:  # HQ does not wait for it, whatever it needs by our copy
+                        self._close(delivery, State.REMOVED)
+            case "open":
+                delivery.unsure = False
+            case "unknown":
+                self._send_original(delivery)
+            case "wait":
+                pass
+        self._inbox.save(delivery)
+
+    # --- moving a delivery -----------------------------------------------------------------------
+
+    def _insert(self, directive: Directive, data: bytes, role: str, state: State) -> Delivery:
+        now = self._wall_clock()
+        self._inbox.save_directive(directive, data)
+        delivery = Delivery(
+            directive=directive.id,
+            role=role,
+            needs=directive.needs,
+            state=state,
+            closed_by_hq=state in CLOSED_BY_HQ,
+            received_at=now,
+            changed_at=now,
+        )
+        self._inbox.insert(delivery)
+        return delivery
+
+    def _close(self, delivery: Delivery, state: State, *, by: str = "", why: str = "") -> None:
+        delivery.state = state
+        delivery.closed_by_hq = True
+        delivery.unsure = False
+        delivery.changed_at = self._wall_clock()
+        delivery.changed_by = by
+        delivery.reason = why
+
+    def _withdraw(self, delivery: Delivery, *, by: str = "", why: str = "") -> None:
+        # What another device of the store finished, HQ counted before it withdrew.
+        if not delivery.settled_here and delivery.state not in {State.DONE, State.CANNOT}:
+            self._close(delivery, State.CANCELLED, by=by, why=why)
+
+    def _reopen(self, delivery: Delivery, state: State) -> None:
+        delivery.closed_by_hq = False
+        delivery.state = higher(state, delivery.said)
+        delivery.changed_at = self._wall_clock()
+        delivery.changed_by = delivery.reason = ""
+        self._inbox.arrive_again(delivery)
+
+    # --- what goes up ----------------------------------------------------------------------------
+
+    def _say_delivered(self, delivery: Delivery) -> None:
+        """Tell HQ that it is on this disk, unless that is on its way; the caller owes a `save`."""
+        delivery.said = higher(delivery.said, State.DELIVERED)
+        if not self._on_its_way(delivery.receipt_position):
+            delivery.receipt_position = self._enqueue(
+                "receipt",
+                Receipt(directive=delivery.directive, role=delivery.role, state=State.DELIVERED),
+            )
+
+    def _send_original(self, delivery: Delivery) -> bool:
+        """Send HQ a directive that it forgot; whether the row changed, then a `save` is owed."""
+        if self._on_its_way(delivery.original_position):
+            return False
+        data = self._inbox.directive_data(delivery.directive)
+        if data is None:
+            return False
+        delivery.original_position = self._send_up("directive", delivery.role, data)
+        return True
+
+    def _send_cancel_back(self, directive: str) -> None:
+        held = self._inbox.cancel(directive)
+        if held is not None and not self._on_its_way(held.original_position):
+            position = self._send_up("cancel", held.role, held.data)
+            self._inbox.note_cancel_sent(directive, position)
+
+    def _send_up(self, kind: str, role: str, data: bytes) -> int:
+        original = Original(kind=kind, role=role, data=msgspec.Raw(data))  # type: ignore[arg-type]
+        try:
+            return self._enqueue("original", original)
+        except WireError as error:
+            # Only a directive of an HQ that does not keep to its own limit is so long.
+            self._inbox.put_aside(
+                f"an original cannot go up: {error}",
+                source=f"the outbox, {kind}",
+                detail=data[:200].decode("utf-8", "replace"),
+                at=self._wall_clock(),
+            )
+            return 0
+
+    def _on_its_way(self, position: int) -> bool:
+        return position > 0 and self._outbox.is_pending("act", position)
+
+    def _enqueue(self, kind: str, data: msgspec.Struct) -> int:
+        return self._outbox.add(
+            "act",
+            self._new_id(),
+            kind,
+            encode_data(data),
+            said_at=self._wall_clock(),
+            reserve=True,
+        ).position
+
+    # --- what cannot be used ---------------------------------------------------------------------
+
+    def _directive(self, data: msgspec.Raw, *, source: str) -> Directive | None:
+        try:
+            directive: Directive = decode_data("directive", data, HQ_KINDS)
+        except WireError as error:
+            text = bytes(data)[:500].decode("utf-8", "replace")
+            self.strange(str(error), source=source, detail=text)
+            self._enqueue("trouble", Trouble(what=str(error)[:500], detail=text))
+            return None
+        return directive
+
+    def _trouble(self, what: str, *, record: Record, channel: Channel) -> None:
+        text = bytes(record.data)[:500].decode("utf-8", "replace")
+        self.strange(what, source=str(channel), detail=text)
+        self._enqueue("trouble", Trouble(what=what[:500], record=record.id, detail=text))
+
+
+def _outranks(later: StateChange, earlier: StateChange) -> bool:
+    """Which of two changes that wait for their directive counts; as `Effects._change` has it."""
+    if later.state in CLOSED_BY_HQ:
+        return True
+    if earlier.state in CLOSED_BY_HQ:
+        return later.state in {State.DONE, State.CANNOT}
+    return STORE_RANK[later.state] >= STORE_RANK[earlier.state]

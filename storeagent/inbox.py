@@ -1,0 +1,485 @@
+"""The inbox: a device's work and what it must remember of HQ's words, in SQL.
+
+Owns the rows of directives, deliveries, withdrawals, early changes, taken record ids and things
+put aside. Must not know the rules by which HQ's words and the staff's move a delivery; those are
+`effects` and `statements`.
+
+Invariants:
+- `open` and `todo` of a delivery are computed here and nowhere else, whenever a row is saved.
+- A number that people type belongs to one delivery as long as the delivery is kept.
+- `arrival` rises with every arrival and every reopening and is never given twice, so that a reader
+  who remembers one number misses nothing.
+
+Every method that changes something must run inside `Database.write()`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from buskit.database import Database
+from buswire.messages import Directive, Work
+from buswire.states import STORE_RANK, Needs, State, is_open
+from storeagent.memory import Memory
+
+TAKEN_LIMIT = 200_000
+"""How many ids of HQ's records are remembered."""
+ASIDE_LIMIT = 500
+"""How many different things are kept aside."""
+EARLY_LIMIT = 10_000
+"""How many changes of state wait for their directives."""
+SHORT_NUMBERS = 999
+"""Numbers for people begin again behind this one, where that is free."""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One directive for one role of this store, as this device sees it."""
+
+    directive: str
+    role: str
+    needs: Needs
+    state: State
+    said: State = State.PENDING
+    """The highest that this device said itself; pending when it said nothing."""
+    closed_by_hq: bool = False
+    unsure: bool = False
+    """Open here, and not named by HQ's latest snapshot."""
+    number: int = 0
+    arrival: int = 0
+    asked: int = 0
+    receipt_position: int = 0
+    original_position: int = 0
+    received_at: float = 0.0
+    changed_at: float = 0.0
+    changed_by: str = ""
+    reason: str = ""
+
+    @property
+    def open(self) -> bool:
+        """Whether HQ still waits for it."""
+        return not self.closed_by_hq and is_open(self.state, self.needs)
+
+    @property
+    def todo(self) -> bool:
+        """Whether somebody in the store should look at it."""
+        return self.open or (
+            not self.closed_by_hq and STORE_RANK.get(self.state, 0) <= STORE_RANK[State.DELIVERED]
+        )
+
+    @property
+    def settled_here(self) -> bool:
+        """Whether this device's own word closed it, which HQ's words do not undo."""
+        return self.said in {State.DONE, State.CANNOT}
+
+
+class Item(NamedTuple):
+    """A delivery with what a list shows of its directive."""
+
+    delivery: Delivery
+    title: str
+    kind: str
+    priority: str
+    due: str | None
+    issued_at: float
+    issued_by: str
+
+
+class HeldCancel(NamedTuple):
+    """A withdrawal as it was received."""
+
+    directive: str
+    role: str
+    data: bytes
+    original_position: int
+
+
+class Aside(NamedTuple):
+    """Something of HQ's that this device could not use, and how often it came."""
+
+    what: str
+    source: str
+    detail: str
+    times: int
+    first_at: float
+    last_at: float
+
+
+_COLUMNS = (
+    "delivery.directive, delivery.role, needs, state, said, closed_by_hq, unsure, number, arrival,"
+    " asked, receipt_position, original_position, received_at, changed_at, changed_by, reason"
+)
+_ITEM = (
+    f"SELECT {_COLUMNS}, title, directive.kind, priority, due, issued_at, issued_by"
+    " FROM delivery JOIN directive ON directive.id = delivery.directive"
+)
+
+
+class Inbox:
+    """The deliveries of one open database."""
+
+    def __init__(self, database: Database) -> None:
+        """Work on this database, which the caller opens and closes."""
+        self._connection = database.connection
+        self._memory = Memory(database)
+
+    # --- deliveries ------------------------------------------------------------------------------
+
+    def delivery(self, directive: str, role: str) -> Delivery | None:
+        """The delivery of this directive for this role, or None."""
+        row = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM delivery WHERE directive = ? AND role = ?", (directive, role)
+        ).fetchone()
+        return None if row is None else _delivery(row)
+
+    def deliveries(self, directive: str) -> list[Delivery]:
+        """The deliveries of this directive, for whatever role."""
+        rows = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM delivery WHERE directive = ? ORDER BY role", (directive,)
+        )
+        return [_delivery(row) for row in rows]
+
+    def insert(self, delivery: Delivery) -> None:
+        """Save a delivery that is not there yet; its directive must be. Fills in its numbers."""
+        delivery.arrival = self._memory.count("arrivals")
+        delivery.number = self._next_number()
+        delivery.unsure = delivery.unsure and delivery.open
+        self._connection.execute(
+            "INSERT INTO delivery (directive, role, needs, number, arrival, state, said,"
+            " closed_by_hq, open, todo, unsure, asked, receipt_position, original_position,"
+            " received_at, changed_at, changed_by, reason, day)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                delivery.directive,
+                delivery.role,
+                delivery.needs.value,
+                delivery.number,
+                delivery.arrival,
+                delivery.state.value,
+                delivery.said.value,
+                delivery.closed_by_hq,
+                delivery.open,
+                delivery.todo,
+                delivery.unsure,
+                delivery.asked,
+                delivery.receipt_position,
+                delivery.original_position,
+                delivery.received_at,
+                delivery.changed_at,
+                delivery.changed_by,
+                delivery.reason,
+                self._memory.today,
+            ),
+        )
+
+    def save(self, delivery: Delivery) -> None:
+        """Save a delivery that is there; what is not open any more is not unsure either."""
+        delivery.unsure = delivery.unsure and delivery.open
+        self._connection.execute(
+            "UPDATE delivery SET arrival = ?, state = ?, said = ?, closed_by_hq = ?, open = ?,"
+            " todo = ?, unsure = ?, asked = ?, receipt_position = ?, original_position = ?,"
+            " changed_at = ?, changed_by = ?, reason = ?, day = ?"
+            " WHERE directive = ? AND role = ?",
+            (
+                delivery.arrival,
+                delivery.state.value,
+                delivery.said.value,
+                delivery.closed_by_hq,
+                delivery.open,
+                delivery.todo,
+                delivery.unsure,
+                delivery.asked,
+                delivery.receipt_position,
+                delivery.original_position,
+                delivery.changed_at,
+                delivery.changed_by,
+                delivery.reason,
+                self._memory.today,
+                delivery.directive,
+                delivery.role,
+            ),
+        )
+
+    def arrive_again(self, delivery: Delivery) -> None:
+        """Give a reopened delivery the next arrival number; the caller owes a `save`."""
+        delivery.arrival = self._memory.count("arrivals")
+
+    def unsure(self, most: int) -> Sequence[Work]:
+        """Open work that HQ did not name in the latest snapshot, the longest unasked first."""
+        rows = self._connection.execute(
+            "SELECT directive, role FROM delivery WHERE unsure = 1 ORDER BY asked, arrival LIMIT ?",
+            (most,),
+        )
+        return [Work(directive, role) for directive, role in rows]
+
+    def unsure_count(self) -> int:
+        """How much open work HQ has to be asked about."""
+        return self._single("SELECT count(*) FROM delivery WHERE unsure = 1")
+
+    def mark_unsure_unless(self, named: set[tuple[str, str]]) -> None:
+        """Mark the open work that is not among `named` as unsure, and unmark what is."""
+        rows = self._connection.execute(
+            "SELECT directive, role, unsure FROM delivery WHERE open = 1"
+        ).fetchall()
+        changes = [
+            (directive, role)
+            for directive, role, unsure in rows
+            if bool(unsure) == ((directive, role) in named)
+        ]
+        self._connection.executemany(
+            "UPDATE delivery SET unsure = 1 - unsure WHERE directive = ? AND role = ?", changes
+        )
+
+    def next_asked(self) -> int:
+        """A number behind all that was asked about, for the order of asking."""
+        return 1 + self._single("SELECT coalesce(max(asked), 0) FROM delivery WHERE unsure = 1")
+
+    # --- directives ------------------------------------------------------------------------------
+
+    def save_directive(self, directive: Directive, data: bytes) -> None:
+        """Keep a directive as it was received; the first copy stays."""
+        self._connection.execute(
+            "INSERT INTO directive (id, title, kind, priority, due, issued_at, issued_by, data)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            (
+                directive.id,
+                directive.title,
+                directive.kind,
+                directive.priority,
+                directive.due,
+                directive.issued_at,
+                directive.issued_by,
+                data,
+            ),
+        )
+
+    def directive_data(self, directive: str) -> bytes | None:
+        """The exact bytes of a directive as it was received, or None when it is not kept."""
+        row = self._connection.execute(
+            "SELECT data FROM directive WHERE id = ?", (directive,)
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+
+    # --- what people look at ---------------------------------------------------------------------
+
+    def items(self, *, everything: bool = False, most: int = 1_000_000) -> list[Item]:
+        """What is to do, or all that is kept; the newest arrivals first."""
+        where = "" if everything else "WHERE todo = 1"
+        rows = self._connection.execute(f"{_ITEM} {where} ORDER BY arrival DESC LIMIT ?", (most,))
+        return [_item(row) for row in rows]
+
+    def items_with_number(self, number: int) -> list[Item]:
+        """The delivery that people know by this number, if there is one."""
+        return self._some("number = ?", (number,))
+
+    def items_with_prefix(self, prefix: str, most: int = 10) -> list[Item]:
+        """Deliveries of directives whose ids begin so; `prefix` in small hex digits."""
+        return self._some(
+            "delivery.directive >= ? AND delivery.directive < ?", (prefix, prefix + "g"), most
+        )
+
+    def items_since(self, arrival: int, most: int) -> list[Item]:
+        """What arrived after that number, in order."""
+        rows = self._connection.execute(
+            f"{_ITEM} WHERE arrival > ? ORDER BY arrival LIMIT ?", (arrival, most)
+        )
+        return [_item(row) for row in rows]
+
+    def counts(self) -> dict[str, int]:
+        """How many deliveries stand in each state."""
+        return dict(self._connection.execute("SELECT state, count(*) FROM delivery GROUP BY state"))
+
+    def todo_count(self) -> int:
+        """How many deliveries somebody should look at."""
+        return self._single("SELECT count(*) FROM delivery WHERE todo = 1")
+
+    # --- withdrawals and early changes -----------------------------------------------------------
+
+    def cancel(self, directive: str) -> HeldCancel | None:
+        """HQ's withdrawal of this directive, if it is held."""
+        row = self._connection.execute(
+            "SELECT directive, role, data, original_position FROM cancel WHERE directive = ?",
+            (directive,),
+        ).fetchone()
+        return None if row is None else HeldCancel(row[0], row[1], bytes(row[2]), row[3])
+
+    def hold_cancel(self, directive: str, role: str, data: bytes) -> None:
+        """Keep a withdrawal, whether the directive is there or not; the first copy stays."""
+        self._connection.execute(
+            "INSERT INTO cancel (directive, role, data, original_position, day)"
+            " VALUES (?, ?, ?, 0, ?) ON CONFLICT (directive) DO NOTHING",
+            (directive, role, data, self._memory.today),
+        )
+
+    def note_cancel_sent(self, directive: str, position: int) -> None:
+        """Note where in the outbox the withdrawal goes back to HQ."""
+        self._connection.execute(
+            "UPDATE cancel SET original_position = ? WHERE directive = ?", (position, directive)
+        )
+
+    def hold_early(self, directive: str, role: str, channel: str, data: bytes) -> None:
+        """Keep a change of state for a delivery that is not there yet; the latest one stays."""
+        self._connection.execute(
+            "INSERT INTO early (directive, role, channel, data, day) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (directive, role) DO UPDATE"
+            " SET channel = excluded.channel, data = excluded.data, day = excluded.day",
+            (directive, role, channel, data, self._memory.today),
+        )
+        if self._single("SELECT count(*) FROM early") > EARLY_LIMIT:
+            self._connection.execute(
+                "DELETE FROM early WHERE (directive, role) IN"
+                " (SELECT directive, role FROM early ORDER BY day LIMIT 100)"
+            )
+
+    def release_early(self, directive: str, role: str) -> tuple[str, bytes] | None:
+        """Give back, and forget, the early change of this delivery: its channel and its data."""
+        row = self._connection.execute(
+            "SELECT channel, data FROM early WHERE directive = ? AND role = ?", (directive, role)
+        ).fetchone()
+        if row is None:
+            return None
+        self._connection.execute(
+            "DELETE FROM early WHERE directive = ? AND role = ?", (directive, role)
+        )
+        return row[0], bytes(row[1])
+
+    def forget_early(self) -> None:
+        """Forget all early changes; a snapshot is newer than any of them."""
+        self._connection.execute("DELETE FROM early")
+
+    # --- records and what is put aside -----------------------------------------------------------
+
+    def take_id(self, record_id: str) -> bool:
+        """Note that this record of HQ's takes effect; False when it did before."""
+        added = self._connection.execute(
+            "INSERT INTO taken (id) VALUES (?) ON CONFLICT (id) DO NOTHING",
+            (bytes.fromhex(record_id),),
+        )
+        if not added.rowcount:
+            return False
+        newest = added.lastrowid or 0
+        if newest > TAKEN_LIMIT:
+            self._connection.execute("DELETE FROM taken WHERE number <= ?", (newest - TAKEN_LIMIT,))
+        return True
+
+    def put_aside(self, what: str, *, source: str, detail: str, at: float) -> None:
+        """Keep something that cannot be used; the same thing again is counted."""
+        self._connection.execute(
+            "INSERT INTO aside (what, source, detail, times, first_at, last_at)"
+            " VALUES (?, ?, ?, 1, ?, ?) ON CONFLICT (what, source) DO UPDATE"
+            " SET times = times + 1, last_at = max(last_at, excluded.last_at)",
+            (what[:500], source[:300], detail[:2000], at, at),
+        )
+        if self.aside_count() > ASIDE_LIMIT:
+            self._connection.execute(
+                "DELETE FROM aside WHERE (what, source) IN"
+                " (SELECT what, source FROM aside ORDER BY last_at LIMIT 50)"
+            )
+
+    def asides(self, most: int = 20) -> list[Aside]:
+        """What was put aside, the latest first."""
+        rows = self._connection.execute(
+            "SELECT what, source, detail, times, first_at, last_at FROM aside"
+            " ORDER BY last_at DESC LIMIT ?",
+            (most,),
+        )
+        return [Aside(*row) for row in rows]
+
+    def aside_count(self) -> int:
+        """How many different things are aside."""
+        return self._single("SELECT count(*) FROM aside")
+
+    # --- getting old -----------------------------------------------------------------------------
+
+    def prune(self, *, before_day: int) -> None:
+        """Let closed work, withdrawals and early changes of before that day go."""
+        execute = self._connection.execute
+        rows = execute(
+            "SELECT directive, role FROM delivery WHERE open = 0 AND day < ?",
+            (before_day,),
+        ).fetchall()
+        for directive, role in rows:
+            execute("DELETE FROM delivery WHERE directive = ? AND role = ?", (directive, role))
+            execute(
+                "DELETE FROM directive WHERE id = ?1"
+                " AND NOT EXISTS (SELECT 1 FROM delivery WHERE directive = ?1)",
+                (directive,),
+            )
+        execute("DELETE FROM cancel WHERE day < ?", (before_day,))
+        execute("DELETE FROM early WHERE day < ?", (before_day,))
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _some(self, where: str, values: tuple[object, ...], most: int = 10) -> list[Item]:
+        rows = self._connection.execute(
+            f"{_ITEM} WHERE {where} ORDER BY arrival LIMIT ?", (*values, most)
+        )
+        return [_item(row) for row in rows]
+
+    def _next_number(self) -> int:
+        """The next number for people: short as long as that is possible, and free."""
+        number = self._memory.number("numbers") + 1
+        if number > SHORT_NUMBERS and not self._in_use(1):
+            number = 1
+        if self._in_use(number):
+            number = 1 + self._single("SELECT coalesce(max(number), 0) FROM delivery")
+        self._memory.keep("numbers", number)
+        return number
+
+    def _in_use(self, number: int) -> bool:
+        return bool(
+            self._single("SELECT EXISTS (SELECT 1 FROM delivery WHERE number = ?)", (number,))
+        )
+
+    def _single(self, query: str, values: tuple[object, ...] = ()) -> int:
+        return int(self._connection.execute(query, values).fetchone()[0])
+
+
+def _delivery(row: Sequence[object]) -> Delivery:
+    values = iter(row)
+    return _take(values)
+
+
+def _take(values: Iterator[object]) -> Delivery:
+    def text() -> str:
+        return str(next(values))
+
+    def whole() -> int:
+        return int(next(values))  # type: ignore[call-overload, no-any-return]
+
+    def real() -> float:
+        return float(next(values))  # type: ignore[arg-type]
+
+    return Delivery(
+        directive=text(),
+        role=text(),
+        needs=Needs(text()),
+        state=State(text()),
+        said=State(text()),
+        closed_by_hq=bool(whole()),
+        unsure=bool(whole()),
+        number=whole(),
+        arrival=whole(),
+        asked=whole(),
+        receipt_position=whole(),
+        original_position=whole(),
+        received_at=real(),
+        changed_at=real(),
+        changed_by=text(),
+        reason=text(),
+    )
+
+
+def _item(row: Sequence[object]) -> Item:
+    values = iter(row)
+    delivery = _take(values)
+    title, kind, priority, due, issued_at, issued_by = values
+    return Item(
+        delivery,
+        str(title),
+        str(kind),
+        str(priority),
+        None if due is None else str(due),
+        float(issued_at),  # type: ignore[arg-type]
+        str(issued_by),
+    )

@@ -1,0 +1,312 @@
+"""What staff and scripts say: each statement changes inbox and outbox in one transaction.
+
+Owns the statements' rules: nothing said moves a delivery backwards, nothing is recorded twice under
+one key, and nothing is accepted that cannot be kept. Must not know MQTT, nor whether a daemon runs:
+the daemon sends what it finds in the outbox.
+
+Everything a method has accepted is durable when it returns.
+"""
+
+import enum
+import hashlib
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from buskit.database import Database
+from buswire.errors import WireError
+from buswire.messages import Alert, Receipt, Reply, encode_data
+from buswire.states import STORE_RANK, State
+from storeagent.alerts import check_alert
+from storeagent.errors import InvalidEntry, NoSuchWork
+from storeagent.inbox import Delivery, Inbox, Item
+from storeagent.limits import Limits
+from storeagent.outbox import Outbox
+from storeagent.reports import Table, check_report_name, cut
+
+_KEY_CHARACTERS = 128
+_LINE_CHARACTERS = 500
+
+
+class Outcome(enum.Enum):
+    """What a statement about a delivery did."""
+
+    SAID = "said"
+    """It is recorded and goes to HQ."""
+    ALREADY = "already"
+    """The delivery is already as far; nothing was recorded."""
+    FOR_THE_RECORD = "for the record"
+    """HQ had closed the delivery; what was said goes to HQ as evidence, and changes nothing."""
+    CLOSED = "closed"
+    """HQ had closed the delivery; nothing was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The outcome, and the delivery as it is now."""
+
+    outcome: Outcome
+    delivery: Delivery
+
+
+class Recorded(NamedTuple):
+    """An entry of a script's, or the parts of a report."""
+
+    id: str
+    """Of the record; of a report, its key."""
+    new: bool
+    """Whether anything was recorded; if not, it was recorded before under the same key."""
+    parts: int = 1
+    rows: int = 0
+
+
+def random_id() -> str:
+    """A new 128-bit id in hex."""
+    return uuid.uuid4().hex
+
+
+def derived_id(kind: str, key: str, part: int | None = None) -> str:
+    """The id of a record whose caller has a key of its own, the same whenever it is retried."""
+    text = "\0".join([kind, key] if part is None else [kind, key, str(part)])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class Statements:
+    """Says things on behalf of the people and scripts at one device."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        wall_clock: Callable[[], float],
+        new_id: Callable[[], str] = random_id,
+        limits: Limits | None = None,
+    ) -> None:
+        """Work on this database, which the caller opens and closes.
+
+        Args:
+            database: Open.
+            wall_clock: Unix time as this device believes it.
+            new_id: A random 128-bit id in hex.
+            limits: What may be kept.
+        """
+        self._database = database
+        self._wall_clock = wall_clock
+        self._new_id = new_id
+        self.inbox = Inbox(database)
+        self.outbox = Outbox(database, limits)
+
+    # --- about work ------------------------------------------------------------------------------
+
+    def read(self, directive: str, role: str, *, by: str = "") -> Said:
+        """Say that somebody has read it; raises as `done`."""
+        return self._say(directive, role, State.READ, by=by)
+
+    def start(self, directive: str, role: str, *, by: str = "") -> Said:
+        """Say that the work has begun; raises as `done`."""
+        return self._say(directive, role, State.IN_PROGRESS, by=by)
+
+    def done(self, directive: str, role: str, *, by: str = "", note: str = "") -> Said:
+        """Say that the work is done.
+
+        Raises:
+            NoSuchWork: No such delivery is here.
+            InvalidEntry: A text is too long.
+            OutboxFull: Too much waits for HQ. Nothing was recorded.
+            DatabaseError: See `Database.write`. Nothing was recorded.
+        """
+        return self._say(directive, role, State.DONE, by=by, note=note)
+
+    def cannot(self, directive: str, role: str, *, reason: str, by: str = "") -> Said:
+        """Say that the store cannot do it, and why; raises as `done`."""
+        if not reason.strip():
+            raise InvalidEntry("a reason is needed", hint="say why, in a line: --reason TEXT")
+        return self._say(directive, role, State.CANNOT, by=by, reason=reason)
+
+    def reply(self, directive: str, role: str, *, text: str, by: str = "") -> Recorded:
+        """Answer in the directive's thread; raises as `done`. Each call is a new answer."""
+        if not text.strip():
+            raise InvalidEntry("the reply is empty")
+        _check_line("the name of who says it", by)
+        record_id = self._new_id()
+        data = _encoded(Reply(directive=directive, role=role, text=text, by=by))
+        with self._database.write():
+            self._require(directive, role)
+            self.outbox.refuse_when_disk_low()
+            self.outbox.add("act", record_id, "reply", data, said_at=self._wall_clock())
+        return Recorded(record_id, new=True)
+
+    def find(self, reference: str) -> Item:
+        """The one delivery that a person means: by its number, or by the beginning of its id.
+
+        Raises:
+            NoSuchWork: There is none, or several.
+        """
+        reference = reference.strip().lower().removeprefix("#")
+        found: list[Item] = []
+        if reference.isdecimal() and len(reference) <= 9:
+            found = self.inbox.items_with_number(int(reference))
+        if not found and len(reference) >= 4 and all(c in "0123456789abcdef" for c in reference):
+            found = self.inbox.items_with_prefix(reference)
+        if not found:
+            raise NoSuchWork(
+                f"there is no work {reference[:40]!r} here",
+                hint="see the numbers: storeagent inbox (or with --all)",
+            )
+        if len(found) > 1:
+            raise NoSuchWork(
+                f"{reference[:40]!r} means several: "
+                + ", ".join(f"{item.delivery.number} ({item.delivery.role})" for item in found),
+                hint="use the number: storeagent inbox --all",
+            )
+        return found[0]
+
+    # --- of scripts ------------------------------------------------------------------------------
+
+    def alert(
+        self,
+        kind: str,
+        fields: Mapping[str, object],
+        *,
+        key: str | None = None,
+        note: str = "",
+        by: str = "",
+    ) -> Recorded:
+        """Raise an alert; with a key, idempotent.
+
+        Args:
+            kind: One of `alerts.KINDS`.
+            fields: What the kind demands.
+            key: The caller's own name for it: said again with the same key, it is not new.
+            note: Free text.
+            by: Who says it.
+
+        Raises:
+            InvalidEntry: It does not fit its kind. Nothing was recorded.
+            OutboxFull: Too much waits for HQ. Nothing was recorded.
+            DatabaseError: See `Database.write`. Nothing was recorded.
+        """
+        checked = check_alert(kind, fields)
+        _check_line("the name of who says it", by)
+        record_id = self._id_of(f"alert/{kind}", key)
+        data = _encoded(Alert(alert=kind, fields=checked, note=note, by=by))
+        with self._database.write():
+            self.outbox.refuse_when_disk_low()
+            added = self.outbox.add("act", record_id, "alert", data, said_at=self._wall_clock())
+        return Recorded(record_id, added.new)
+
+    def report(self, name: str, table: Table, *, key: str) -> Recorded:
+        """Record a table of figures, all of it or nothing; idempotent by name and key.
+
+        Args:
+            name: What the report is called, such as daily-sales.
+            table: The figures.
+            key: Which report it is; `reports.content_key` unless the caller has a better one.
+
+        Raises:
+            InvalidEntry: It cannot be sent. Nothing was recorded.
+            OutboxFull: Too much waits for HQ. Nothing was recorded.
+            DatabaseError: See `Database.write`. Nothing was recorded.
+        """
+        check_report_name(name)
+        _check_key(key)
+        parts = cut(name, key, table)
+        # The parts of one report are all there or none is, so the first one speaks for all.
+        entries = [(derived_id(f"report/{name}", key, part.part), _encoded(part)) for part in parts]
+        new = False
+        with self._database.write():
+            self.outbox.refuse_when_disk_low()
+            said_at = self._wall_clock()
+            for record_id, data in entries:
+                added = self.outbox.add("bulk", record_id, "report", data, said_at=said_at)
+                if not added.new:
+                    break
+                new = True
+        return Recorded(key, new, len(parts), len(table.rows))
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _say(
+        self,
+        directive: str,
+        role: str,
+        state: State,
+        *,
+        by: str,
+        reason: str = "",
+        note: str = "",
+    ) -> Said:
+        _check_line("the name of who says it", by)
+        _check_line("the reason", reason)
+        data = _encoded(
+            Receipt(directive=directive, role=role, state=state, by=by, reason=reason, note=note)
+        )
+        # Looking first spares a write when there is nothing to say.
+        outcome, delivery = self._judge(directive, role, state)
+        if outcome in {Outcome.ALREADY, Outcome.CLOSED}:
+            return Said(outcome, delivery)
+        with self._database.write():
+            outcome, delivery = self._judge(directive, role, state)
+            if outcome in {Outcome.ALREADY, Outcome.CLOSED}:
+                return Said(outcome, delivery)
+            self.outbox.refuse_when_disk_low()
+            now = self._wall_clock()
+            self.outbox.add("act", self._new_id(), "receipt", data, said_at=now)
+            if outcome is Outcome.SAID:
+                delivery.state = delivery.said = state
+                delivery.changed_at = now
+                delivery.changed_by = by
+                delivery.reason = reason
+                self.inbox.save(delivery)
+        return Said(outcome, delivery)
+
+    def _judge(self, directive: str, role: str, state: State) -> tuple[Outcome, Delivery]:
+        delivery = self._require(directive, role)
+        if delivery.closed_by_hq:
+            # The delivery itself stays as HQ left it: if HQ opens it again, it is to be done again.
+            if state in {State.DONE, State.CANNOT}:
+                return Outcome.FOR_THE_RECORD, delivery
+            return Outcome.CLOSED, delivery
+        if STORE_RANK[state] <= STORE_RANK[delivery.state]:
+            return Outcome.ALREADY, delivery
+        return Outcome.SAID, delivery
+
+    def _require(self, directive: str, role: str) -> Delivery:
+        delivery = self.inbox.delivery(directive, role)
+        if delivery is None:
+            raise NoSuchWork(
+                f"directive {directive[:32]!r} is not here for the role {role[:64]!r}",
+                hint="see what is here: storeagent inbox --all",
+            )
+        return delivery
+
+    def _id_of(self, kind: str, key: str | None) -> str:
+        if key is None:
+            return self._new_id()
+        _check_key(key)
+        return derived_id(kind, key)
+
+
+def _check_key(key: str) -> None:
+    if not key.strip() or len(key) > _KEY_CHARACTERS:
+        raise InvalidEntry(
+            f"the id {key[:60]!r} is empty or longer than {_KEY_CHARACTERS} characters",
+            hint="any text that is the same when the script is run again",
+        )
+
+
+def _check_line(what: str, text: str) -> None:
+    if len(text) > _LINE_CHARACTERS:
+        raise InvalidEntry(f"{what} has {len(text)} characters, {_LINE_CHARACTERS} are the most")
+
+
+def _encoded(data: Receipt | Reply | Alert | object) -> bytes:
+    try:
+        return encode_data(data)  # type: ignore[arg-type]
+    except WireError as error:
+        raise InvalidEntry(str(error), hint=error.hint) from None
+    except UnicodeEncodeError:
+        raise InvalidEntry(
+            "the text has characters that are no text", hint="it was decoded wrongly; use UTF-8"
+        ) from None

@@ -1,0 +1,1 @@
+"""The store's side: database, rules, core, commands and daemon."""
