@@ -345,13 +345,12 @@ class AgentCore:
             return False
         if message is None:
             return False
-        before = self._machine.last_welcome_at
         effects = self._machine.heard(message, now)
         self._apply(effects, batch, outgoing)
-        if isinstance(message, Welcome) and self._machine.last_welcome_at != before:
-            self._last_welcome_at = now
-            if message.mode != "later":
-                self._grow_older(message.at, batch)
+        if self._machine.last_welcome_at is not None:
+            self._last_welcome_at = self._machine.last_welcome_at
+        if isinstance(message, Welcome) and any(isinstance(effect, Learn) for effect in effects):
+            self._grow_older(message.at, batch)  # it was the answer to the latest hello
         return any(isinstance(effect, Take | Reset) for effect in effects)
 
     def _read(self, topic: str, payload: bytes) -> AnyMessage | None:
