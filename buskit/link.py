@@ -287,7 +287,7 @@ class Link:
             if self._client is not client:
                 return
             if code != paho.MQTT_ERR_SUCCESS or stream.closed:
-                self._lost(_reason(code))
+                self._lost(stream.trouble or _reason(code))
                 return
             if not stream.pending():
                 break
@@ -306,7 +306,7 @@ class Link:
             part(self._loop, stream, self._guarded, lambda: self._lost("stopped"))
             return
         if code != paho.MQTT_ERR_SUCCESS or stream.closed:
-            self._lost(_reason(code))
+            self._lost(stream.trouble or _reason(code))
             return
         if self._leaving and not client.want_write():
             position = stream.position()

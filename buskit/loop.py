@@ -144,8 +144,6 @@ class LinkLoop:
             found = _lookup(host, port, 0)
         except OSError as error:
             found = error
-        except UnicodeError as error:
-            found = OSError(f"no host can have the name {host!r}: {error}")
         with contextlib.suppress(RuntimeError):  # stopped meanwhile
             self.call(lambda: self._answer(host, port, found))
 
@@ -211,5 +209,8 @@ class LinkLoop:
 
 
 def _lookup(host: str, port: int, flags: int) -> list[Endpoint]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError:
+        raise OSError(f"no host can have the name {host!r}") from None
     return [(family, address) for family, _, _, _, address in found]

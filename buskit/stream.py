@@ -27,6 +27,7 @@ class Stream:
         ready: Whether it can carry data.
         closed: Whether someone has closed it; the descriptor may still be open.
         written_bytes: What the kernel has taken so far, with frames and all.
+        trouble: What went wrong, in words, where paho would only say that the connection is lost.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Stream:
         self.ready = False
         self.closed = False
         self.written_bytes = 0
+        self.trouble = ""
         try:
             self._socket.setblocking(False)
             # Small packets must leave at once: waiting for more to join them costs 40 ms each.
@@ -135,6 +137,9 @@ class Stream:
                     count = self._socket.send(view[:_HIGH_WATER_BYTES])
             except BlockingIOError:
                 return
+            except OSError as error:
+                self.trouble = error.strerror or str(error)
+                raise
             del self._outgoing[:count]
             self.written_bytes += count
 
@@ -150,6 +155,9 @@ class Stream:
             data = self._socket.recv(_CHUNK_BYTES)
         except BlockingIOError:
             return
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+            raise
         if not data:
             self._ended = True
         elif self._websocket is None:
@@ -191,7 +199,8 @@ class Stream:
         """
         # paho asks for the rest of a packet at once, so this is the packet's size.
         if buffer_size > self._limit:
-            raise ConnectionAbortedError(f"a packet of {buffer_size} bytes is over the limit")
+            self.trouble = f"a packet of {buffer_size} bytes is over the limit"
+            raise ConnectionAbortedError(self.trouble)
         if not self._incoming and not self._ended:
             self._fill()
         if not self._incoming:
