@@ -214,8 +214,12 @@ class Database:
                 self._refuse_migrated()
                 yield self.connection
                 self.connection.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 _roll_back(self.connection)
+                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                    # What is in the log already can move into the file, and its room be used again.
+                    with contextlib.suppress(sqlite3.Error):
+                        self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 raise
 
     @contextlib.contextmanager

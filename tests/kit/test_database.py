@@ -1,9 +1,11 @@
 """Database files: opened, written, copied and closed in one way, with errors that help."""
 
+import contextlib
 import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -363,6 +365,55 @@ def test_a_full_database_keeps_what_it_had(tmp_path: Path) -> None:
         database.connection.execute("PRAGMA max_page_count = 100000")
         add(database, "x" * 100_000)
         assert len(texts(database)) == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte, where one can be had."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only the administrator of a Linux machine can make a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_loses_nothing_and_its_log_is_used_again(small_disk: Path) -> None:
+    """With no byte left on the disk every refused write is gone whole, and what fits still works.
+
+    The log could not grow, but once it has been moved into the file, changes to what is there find
+    room in it; so a device with a full disk can still settle what it has.
+    """
+    with open_notebook(small_disk / "n.db") as database:
+        for _ in range(20):
+            add(database, "x" * 4000)
+        database.checkpoint()
+        filler = (small_disk / "filler").open("wb", buffering=0)
+        with filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(b"x" * 4096)
+        with pytest.raises(DatabaseFull):
+            add(database, "y" * 500_000)
+        os.truncate(small_disk / "filler", (small_disk / "filler").stat().st_size - 100_000)
+        changed = refused = 0
+        for number in range(60):
+            try:
+                with database.write() as connection:
+                    body = f"{number} " * 1500
+                    connection.execute("UPDATE note SET text = ? WHERE seq = 7", (body[:4000],))
+                changed += 1
+            except DatabaseFull:
+                refused += 1
+        assert changed > 50
+        assert refused > 0
+        assert len(texts(database)) == 20
+        with pytest.raises(DatabaseFull, match="the copy"):
+            database.backup(small_disk / "copy.db")
+        assert files(small_disk) == ["filler", "n.db", "n.db-shm", "n.db-wal", "n.db.lock"]
+        database.check()
 
 
 def test_a_replaced_file_is_not_written_into(tmp_path: Path) -> None:
