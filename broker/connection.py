@@ -6,13 +6,14 @@ others is the router's business, what is owed to this client its session's.
 
 Invariants: no session is looked at before the client is authenticated; a packet is handled without
 waiting for anybody, so it is acknowledged after it was routed and the order of a client's packets
-is kept; everything written in one turn of the event loop leaves in one piece; a connection ends
-exactly once.
+is kept; what was received is handled even if the connection breaks meanwhile; everything written in
+one turn of the event loop leaves in one piece; a connection ends exactly once.
 """
 
 import asyncio
 import logging
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from broker import packets
@@ -22,7 +23,7 @@ from broker.limits import Limits
 from broker.packets import Framer, UnsupportedProtocolError
 from broker.routing import RefusedError, Router
 from broker.session import Session
-from broker.streams import ByteReader, ByteWriter
+from broker.streams import StreamReader, StreamWriter
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,9 @@ class Surroundings:
 class Connection:
     """A client's connection; `run` is its whole life."""
 
-    def __init__(self, reader: ByteReader, writer: ByteWriter, surroundings: Surroundings) -> None:
+    def __init__(
+        self, reader: StreamReader, writer: StreamWriter, surroundings: Surroundings
+    ) -> None:
         """Take a stream of which nothing was read."""
         self._reader = reader
         self._writer = writer
@@ -74,14 +77,30 @@ class Connection:
         self._flusher = surroundings.flusher
         self._loop = surroundings.loop
         self._framer = Framer(surroundings.limits.connect_packet_bytes)
+        self._frames: Iterator[tuple[int, bytes]] | None = None
+        self._unread: list[bytes] = []
+        self._has_ended = False
+        self._is_lost = False
         self._session: Session | None = None
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._closed: CloseReason | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._is_gone: asyncio.Future[None] = self._loop.create_future()
+        self._timer = self._loop.call_later(
+            surroundings.limits.connect_seconds, self.end, CloseReason.CONNECT_LATE
+        )
         self._silence_seconds = 0.0
         self._heard_at = 0.0
         self._deliveries = 0
+
+    async def run(self) -> None:
+        """Serve the client; returns when its socket is closed."""
+        self._reader.start(self)
+        try:
+            await self._is_gone
+        except asyncio.CancelledError:
+            self.end(CloseReason.SHUTDOWN)
+            raise
 
     # -- outgoing: the session's Outlet --
 
@@ -110,50 +129,32 @@ class Connection:
                 self.end(CloseReason.TOO_SLOW, f"{pending} bytes are not read")
 
     def end(self, reason: CloseReason, detail: str = "") -> None:
-        """Cut the connection; what could be sent at once was sent. Idempotent."""
+        """Cut the connection; what could be sent at once was sent. Idempotent.
+
+        The session learns of it when the socket is gone, in a turn of its own.
+        """
         if self._closed is not None:
             return
         self._closed = reason
+        self._timer.cancel()
         self._log_end(reason, detail)
         if reason is not CloseReason.TOO_SLOW:
             self.flush()
         self._out = []
         self._writer.abort()
 
-    def _log_end(self, reason: CloseReason, detail: str) -> None:
-        level = logging.INFO if reason.is_normal else logging.WARNING
-        if log.isEnabledFor(level):
-            who = f"client {self._session.client_id!r}" if self._session else "a client unknown yet"
-            tail = f": {detail}" if detail else ""
-            log.log(level, "%s, %s: %s%s", who, self._writer.peer(), reason.value, tail)
-
-    # -- incoming --
-
-    async def run(self) -> None:
-        """Serve the client until its connection ends; returns when the socket is closed."""
-        reason, detail = CloseReason.DEFECT, ""
-        self._timer = self._loop.call_later(
-            self._limits.connect_seconds, self.end, CloseReason.CONNECT_LATE
-        )
-        try:
-            reason = await self._serve()
-        except ConnectionClosedError as error:
-            reason, detail = error.reason, str(error)
-        except OSError as error:
-            reason, detail = CloseReason.CONNECTION_LOST, str(error)
-        except asyncio.CancelledError:
-            reason = CloseReason.SHUTDOWN
-            self.end(reason)
-            raise
-        except Exception:  # a defect costs its connection, never the broker
-            log.exception("a defect while serving %s", self._writer.peer())
-        finally:
-            self._timer.cancel()
-            if self._closed is None:
-                self._closed = reason
-                self._log_end(reason, detail)
-            self._detach()
-        await self._close()
+    def _finish(self, reason: CloseReason, detail: str = "") -> None:
+        """Close from within, handing over the last bytes for a limited time. Idempotent."""
+        if self._closed is not None:
+            return
+        self._closed = reason
+        self._timer.cancel()
+        self._log_end(reason, detail)
+        self.flush()
+        self._detach()
+        self._writer.finish()
+        if not self._is_gone.done():
+            self._timer = self._loop.call_later(self._limits.linger_seconds, self._writer.abort)
 
     def _detach(self) -> None:
         session = self._session
@@ -165,38 +166,79 @@ class Connection:
                 now=self._loop.time(),
             )
 
-    async def _close(self) -> None:
-        """Hand over the last bytes, for a limited time."""
-        self.flush()
-        self._writer.finish()
-        if self._writer.pending_bytes():
-            self._timer = self._loop.call_later(self._limits.linger_seconds, self._writer.abort)
-        try:
-            await self._writer.wait_closed()
-        except OSError:
-            pass  # it is closed, which was the wish
-        finally:
-            self._timer.cancel() if self._timer else None
+    def _log_end(self, reason: CloseReason, detail: str) -> None:
+        level = logging.INFO if reason.is_normal else logging.WARNING
+        if log.isEnabledFor(level):
+            who = f"client {self._session.client_id!r}" if self._session else "a client unknown yet"
+            tail = f": {detail}" if detail else ""
+            log.log(level, "%s, %s: %s%s", who, self._writer.peer(), reason.value, tail)
 
-    async def _serve(self) -> CloseReason:
-        while True:
-            data = await self._reader.read_some()
-            if self._closed is not None:
-                return self._closed
-            if not data:
-                return CloseReason.END_OF_STREAM
-            self._heard_at = self._loop.time()
-            for first, body in self._framer.cut(data):
-                self._handle(first, body)
-                if self._closed is not None:
-                    return self._closed
-                if self._deliveries >= _DELIVERIES_A_TURN:
-                    self._deliveries = 0
-                    await asyncio.sleep(0)
+    # -- incoming: the stream's Receiver --
+
+    def received(self, data: bytes) -> None:
+        """Handle the packets that the bytes complete."""
+        self._heard_at = self._loop.time()
+        if self._frames is not None:
+            self._unread.append(data)  # TLS has bytes on the way when reading is paused
+            return
+        self._frames = self._framer.cut(data)
+        self._work()
+
+    def _work(self) -> None:
+        """Handle what was received, in portions, so that the other clients have their turn."""
+        while self._frames is not None and self._closed is None:
+            try:
+                for first, body in self._frames:
+                    self._handle(first, body)
                     if self._closed is not None:
-                        return self._closed
-            if self._writer.pending_bytes() > self._limits.drain_bytes:
-                await self._writer.drain()
+                        return
+                    if self._deliveries >= _DELIVERIES_A_TURN:
+                        self._deliveries = 0
+                        self._reader.pause()
+                        self._loop.call_soon(self._go_on)
+                        return
+            except ConnectionClosedError as error:
+                self._finish(error.reason, str(error))
+                return
+            except Exception:  # a defect costs its connection, never the broker
+                log.exception("a defect while serving %s", self._writer.peer())
+                self._finish(CloseReason.DEFECT)
+                return
+            self._frames = self._framer.cut(self._unread.pop(0)) if self._unread else None
+        if self._has_ended:
+            self._finish(CloseReason.END_OF_STREAM)
+
+    def _go_on(self) -> None:
+        self._work()
+        if self._frames is None:
+            self._reader.resume()
+        if self._is_lost and (self._frames is None or self._closed is not None):
+            self._clean_up()
+
+    def failed(self, error: ConnectionClosedError) -> None:
+        """Close because of what is wrong below MQTT."""
+        self._finish(error.reason, str(error))
+
+    def ended(self) -> None:
+        """Close, once what was received is handled: the client sends no more."""
+        self._has_ended = True
+        if self._frames is None:
+            self._finish(CloseReason.END_OF_STREAM)
+
+    def lost(self, error: Exception | None) -> None:
+        """Clean up, once what was received is handled: the socket is closed."""
+        self._is_lost = True
+        self._timer.cancel()
+        if self._frames is None or self._closed is not None:
+            self._clean_up(str(error or ""))
+
+    def _clean_up(self, detail: str = "") -> None:
+        if self._closed is None:
+            self._closed = CloseReason.CONNECTION_LOST
+            self._log_end(CloseReason.CONNECTION_LOST, detail)
+        self._detach()
+        if not self._is_gone.done():
+            self._is_gone.set_result(None)
 
     def _handle(self, first: int, body: bytes) -> None:
         session = self._session
@@ -226,8 +268,7 @@ class Connection:
         elif first == packets.PINGREQ:
             self.send(packets.PINGRESP_PACKET)
         else:
-            self._closed = CloseReason.DISCONNECT
-            self._log_end(CloseReason.DISCONNECT, "")
+            self._finish(CloseReason.DISCONNECT)
 
     def _on_publish(self, session: Session, first: int, body: bytes) -> None:
         message, packet_id = packets.decode_publish(first, body)
@@ -276,8 +317,7 @@ class Connection:
         except RefusedError as refusal:
             self.send(packets.connack(refusal.code))
             raise ConnectionClosedError(CloseReason.CONNECT_REFUSED, str(refusal)) from None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         self._framer.max_packet_bytes = self._limits.packet_bytes
         self._session = session
         self._watch(connect.keepalive_seconds)

@@ -50,9 +50,6 @@ class Limits:
     not queued, which is logged.
     """
 
-    drain_bytes: int = 256 * 1024
-    """Nothing more is read from a client that leaves this much of its answers unread."""
-
     kept_sessions: int = 10_000
     """Sessions with clean_session=False, present or away; one above is refused with CONNACK 3."""
 

@@ -13,17 +13,16 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from broker.errors import ListenError
 from broker.limits import Limits
-from broker.streams import SocketReader, SocketWriter, WebSocketReader, WebSocketWriter
+from broker.streams import Socket, StreamReader, StreamWriter, WebSocketReader, WebSocketWriter
 
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
 
-Serve = Callable[[Any, Any], Awaitable[None]]
+Serve = Callable[[StreamReader, StreamWriter], Awaitable[None]]
 """Serves a reader and a writer until the connection is closed."""
 
 
@@ -62,7 +61,9 @@ class Listeners:
         accept = self._accept_websocket if websocket else self._accept_tcp
         option = "--websocket-port" if websocket else "--port"
         try:
-            server = await asyncio.start_server(accept, host, port, backlog=_BACKLOG)
+            server = await asyncio.get_running_loop().create_server(
+                lambda: Socket(accept), host, port, backlog=_BACKLOG
+            )
         except (OSError, OverflowError) as error:
             raise ListenError(
                 f"cannot listen on {host} port {port}: {_cause(error)}",
@@ -72,31 +73,15 @@ class Listeners:
         self._servers.append(server)
         return bound
 
-    def _accept_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._accept(*self._adapt(reader, writer))
+    def _accept_tcp(self, connected: Socket) -> None:
+        self._accept(StreamReader(connected), StreamWriter(connected))
 
-    def _accept_websocket(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        socket_reader, socket_writer = self._adapt(reader, writer)
-        web_reader = WebSocketReader(
-            socket_reader, socket_writer, max_frame_bytes=self._limits.packet_bytes
-        )
-        self._accept(web_reader, WebSocketWriter(socket_writer, web_reader))
+    def _accept_websocket(self, connected: Socket) -> None:
+        writer = WebSocketWriter(connected)
+        reader = WebSocketReader(connected, writer, max_frame_bytes=self._limits.packet_bytes)
+        self._accept(reader, writer)
 
-    def _adapt(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> tuple[SocketReader, SocketWriter]:
-        # Small packets must not wait for each other (Nagle). asyncio sets this too; stay sure.
-        connected = writer.get_extra_info("socket")
-        if connected is not None:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return (
-            SocketReader(reader, max_read_bytes=self._limits.packet_bytes),
-            SocketWriter(writer),
-        )
-
-    def _accept(
-        self, reader: SocketReader | WebSocketReader, writer: SocketWriter | WebSocketWriter
-    ) -> None:
+    def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
         if len(self._tasks) >= self._limits.connections:
             if not self._is_full:
                 self._is_full = True
@@ -111,9 +96,7 @@ class Listeners:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(
-        self, reader: SocketReader | WebSocketReader, writer: SocketWriter | WebSocketWriter
-    ) -> None:
+    async def _run(self, reader: StreamReader, writer: StreamWriter) -> None:
         try:
             await self._serve(reader, writer)
         finally:

@@ -12,6 +12,7 @@ from broker.engine import LISTENER, StorebusBroker
 from broker.errors import ListenError
 from broker.limits import Limits
 from broker.listeners import Listeners, is_loopback
+from broker.streams import StreamReader, StreamWriter
 
 # `storebus-broker` promises to be gone within two seconds of SIGTERM.
 _PATIENCE_SECONDS = 0.8
@@ -111,7 +112,7 @@ class EmbeddedBroker:
             )
         engine = StorebusBroker(self._limits, self._policy, self._authenticator)
 
-        async def serve(reader: object, writer: object) -> None:
+        async def serve(reader: StreamReader, writer: StreamWriter) -> None:
             await engine.external_connected(reader, writer, LISTENER)
 
         self._engine = engine

@@ -1,15 +1,22 @@
-"""A client's byte stream, over TCP or over WebSocket, as amqtt's adapters with what they lack.
+"""A client's byte stream, over TCP or over WebSocket, behind amqtt's adapters.
 
-Owns reading in pieces as they come (amqtt's adapters wait for exact counts), knowing how much a
-slow peer leaves unread, and cutting a connection at once. It must know nothing of MQTT but that
-WebSocket carries it as the subprotocol `mqtt` in binary frames (section 6 of the standard).
+Owns getting bytes from the socket to whoever serves the connection, knowing how much a slow peer
+leaves unread, and cutting a connection at once. Bytes are pushed as they come, where amqtt's own
+adapters are asked for exact counts, three times a packet, by a task that has to be woken for each.
+It must know nothing of MQTT but that WebSocket carries it as the subprotocol `mqtt` in binary
+frames (section 6 of the standard).
+
+Invariants: nothing here waits; after `lost` was called nothing more is called.
 """
 
 import asyncio
+import contextlib
+import socket
 import ssl
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from amqtt.adapters import ReaderAdapter, StreamReaderAdapter, StreamWriterAdapter, WriterAdapter
+from amqtt.adapters import ReaderAdapter, WriterAdapter
 from websockets.exceptions import WebSocketException
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
@@ -17,90 +24,118 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from broker.errors import CloseReason, ConnectionClosedError, ProtocolError
-
-_PIECE_BYTES = 64 * 1024
+from broker.errors import ConnectionClosedError, ProtocolError
 
 
-class ByteReader(Protocol):
-    """What a connection reads from."""
+class Receiver(Protocol):
+    """Who is served by a stream: a connection."""
 
-    async def read_some(self) -> bytes:
-        """Wait for bytes and return what is there; empty at the end of the stream."""
+    def received(self, data: bytes) -> None:
+        """Take bytes, in order."""
+        ...
+
+    def failed(self, error: ConnectionClosedError) -> None:
+        """Learn that the peer broke the rules of the layer below MQTT."""
+        ...
+
+    def ended(self) -> None:
+        """Learn that the peer will send no more."""
+        ...
+
+    def lost(self, error: Exception | None) -> None:
+        """Learn that the socket is closed; the last call."""
         ...
 
 
-class ByteWriter(Protocol):
-    """What a connection writes to."""
+class Socket(asyncio.Protocol):
+    """One accepted TCP or TLS socket, as asyncio drives it."""
 
-    def write(self, data: bytes) -> None:
-        """Send, or keep in memory what the peer does not take yet; never waits."""
-        ...
+    def __init__(self, accepted: Callable[["Socket"], None]) -> None:
+        """Take who is told once the socket is there."""
+        self._accepted = accepted
+        self._receiver: Receiver | None = None
+        self._early: list[bytes] = []
+        self._ended = False
+        self._lost: tuple[Exception | None] | None = None
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
 
-    def pending_bytes(self) -> int:
-        """Return how much waits for the peer to read."""
-        ...
+    def start(self, receiver: Receiver) -> None:
+        """Push to the receiver from now on, first what came before."""
+        self._receiver = receiver
+        early, self._early = self._early, []
+        for data in early:
+            receiver.received(data)
+        if self._ended:
+            receiver.ended()
+        if self._lost is not None:
+            receiver.lost(self._lost[0])
 
-    async def drain(self) -> None:
-        """Wait until the peer has read most of it."""
-        ...
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; asyncio's call."""
+        self.transport = cast("asyncio.Transport", transport)
+        connected = transport.get_extra_info("socket")
+        if connected is not None:
+            # Small packets must not wait for each other (Nagle). asyncio sees to it too.
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._accepted(self)
 
-    def finish(self) -> None:
-        """Close once everything is sent."""
-        ...
+    def data_received(self, data: bytes) -> None:
+        """Pass bytes on; asyncio's call."""
+        if self._receiver is not None:
+            self._receiver.received(data)
+        else:
+            self._early.append(data)
 
-    def abort(self) -> None:
-        """Close now; what waits is lost. Idempotent."""
-        ...
+    def eof_received(self) -> bool:
+        """Pass the end on; asyncio's call. The receiver closes the socket when it is ready."""
+        self._ended = True
+        if self._receiver is not None:
+            self._receiver.ended()
+        return True
 
-    async def wait_closed(self) -> None:
-        """Wait until the socket is gone."""
-        ...
-
-    def peer(self) -> str:
-        """Name the other end, for the log."""
-        ...
-
-    def get_ssl_info(self) -> ssl.SSLObject | None:
-        """Return the TLS side of the connection."""
-        ...
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass the end of all on; asyncio's call."""
+        self._lost = (exc,)
+        if self._receiver is not None:
+            self._receiver.lost(exc)
 
 
-class SocketReader(StreamReaderAdapter):
-    """Reads a TCP or TLS stream; asyncio stops reading the socket while we do not read here."""
+class StreamReader(ReaderAdapter):
+    """What a connection reads from: TCP or TLS."""
 
-    def __init__(self, reader: asyncio.StreamReader, *, max_read_bytes: int) -> None:
-        """Take the stream and the most that amqtt's own exact `read` may ask for."""
-        super().__init__(reader)
-        self._stream = reader
-        self._max_read_bytes = max_read_bytes
+    def __init__(self, connected: Socket) -> None:
+        """Take the socket."""
+        self._socket = connected
 
-    async def read_some(self) -> bytes:
-        """Wait for bytes and return what is there; empty at the end of the stream."""
-        return await self._stream.read(_PIECE_BYTES)
+    def start(self, receiver: Receiver) -> None:
+        """Push to the receiver from now on. Called once."""
+        self._socket.start(receiver)
+
+    def pause(self) -> None:
+        """Leave what the peer sends in the socket, so that the peer has to wait. Idempotent."""
+        self._socket.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Go on after `pause`. Idempotent."""
+        self._socket.transport.resume_reading()
 
     async def read(self, n: int = -1) -> bytes:
-        """Read exactly `n` bytes, if that is within the limit.
+        """Refuse: bytes are pushed, and no exact count is ever waited for."""
+        raise NotImplementedError(f"use start, not read({n})")
 
-        amqtt asks for a payload of announced length in one read, so the limit must hold here too,
-        whichever way a connection is read.
-        """
-        if n > self._max_read_bytes:
-            raise ConnectionClosedError(CloseReason.PACKET_TOO_LARGE, f"{n} bytes are announced")
-        return cast("bytes", await super().read(n))
+    def feed_eof(self) -> None:
+        """Do nothing: the socket itself tells of its end. Part of amqtt's interface."""
 
 
-class SocketWriter(StreamWriterAdapter):
-    """Writes a TCP or TLS stream."""
+class StreamWriter(WriterAdapter):
+    """What a connection writes to: TCP or TLS."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        """Take the stream."""
-        super().__init__(writer)
-        self._stream = writer
-        self._transport = writer.transport
+    def __init__(self, connected: Socket) -> None:
+        """Take the socket."""
+        self._transport = connected.transport
 
     def write(self, data: bytes) -> None:
-        """Send, or keep in memory what the peer does not take yet; void once closing."""
+        """Send, or keep in memory what the peer does not take yet; never waits. Void if closing."""
         transport = self._transport
         if not transport.is_closing():
             transport.write(data)
@@ -110,60 +145,80 @@ class SocketWriter(StreamWriterAdapter):
         return self._transport.get_write_buffer_size()
 
     def finish(self) -> None:
-        """Close once everything is sent."""
+        """Close once everything is sent. Idempotent."""
         self._transport.close()
 
     def abort(self) -> None:
         """Close now; what waits is lost. Idempotent."""
         self._transport.abort()
 
-    async def wait_closed(self) -> None:
-        """Wait until the socket is gone."""
-        await self._stream.wait_closed()
-
     def peer(self) -> str:
         """Name the other end, for the log."""
         address = self._transport.get_extra_info("peername")
         return f"{address[0]}:{address[1]}" if address else "a peer that is gone"
 
+    def get_peer_info(self) -> tuple[str, int] | None:
+        """Return address and port. Part of amqtt's interface."""
+        address = self._transport.get_extra_info("peername")
+        return (address[0], address[1]) if address else None
 
-class WebSocketReader(ReaderAdapter):
+    def get_ssl_info(self) -> ssl.SSLObject | None:
+        """Return the TLS side of the connection, None without TLS."""
+        return cast("ssl.SSLObject | None", self._transport.get_extra_info("ssl_object"))
+
+    async def drain(self) -> None:
+        """Do nothing: who leaves too much unread is disconnected. Part of amqtt's interface."""
+
+    async def close(self) -> None:
+        """Close once everything is sent. Part of amqtt's interface."""
+        self.finish()
+
+
+class WebSocketReader(StreamReader):
     """Reads the binary frames of a WebSocket, answering handshake, pings and closing by itself.
 
-    The protocol is websockets' sans-I/O one, so that deadline, limits and back-pressure are the
-    same as for TCP, down to the socket.
+    The protocol is websockets' sans-I/O one, so that deadline, limits and closing are the same as
+    for TCP, down to the socket.
     """
 
-    def __init__(self, reader: SocketReader, writer: SocketWriter, *, max_frame_bytes: int) -> None:
+    def __init__(
+        self, connected: Socket, writer: "WebSocketWriter", *, max_frame_bytes: int
+    ) -> None:
         """Wait for the HTTP request of the handshake."""
-        self.protocol = ServerProtocol(subprotocols=[Subprotocol("mqtt")], max_size=max_frame_bytes)
-        self._reader = reader
+        super().__init__(connected)
+        self._protocol = writer.protocol = ServerProtocol(
+            subprotocols=[Subprotocol("mqtt")], max_size=max_frame_bytes
+        )
         self._writer = writer
-        self._is_text = False
+        self._receiver: Receiver = cast("Receiver", None)
 
-    async def read_some(self) -> bytes:
-        """Wait for bytes of MQTT and return what is there; empty at the end of the stream."""
-        while True:
-            if error := self.protocol.parser_exc:
-                raise ProtocolError(f"a WebSocket that cannot go on: {error}")
-            data = await self._reader.read_some()
-            if data:
-                self.protocol.receive_data(data)
-            else:
-                self.protocol.receive_eof()
-            collected = [self._take(event) for event in self.protocol.events_received()]
-            self.send_pending()
-            if received := b"".join(collected):
-                return received
-            if not data or (self.protocol.state > OPEN and not self.protocol.parser_exc):
-                return b""
+    def start(self, receiver: Receiver) -> None:
+        """Push the payloads of frames to the receiver from now on. Called once."""
+        self._receiver = receiver
+        super().start(self)
+
+    def received(self, data: bytes) -> None:
+        """Take bytes of the WebSocket protocol; the socket's call."""
+        self._protocol.receive_data(data)
+        try:
+            payload = b"".join([self._take(event) for event in self._protocol.events_received()])
+        except ConnectionClosedError as error:
+            self._writer.send_pending()
+            self._receiver.failed(error)
+            return
+        self._writer.send_pending()
+        if payload:
+            self._receiver.received(payload)
+        if broken := self._protocol.parser_exc:
+            self._receiver.failed(ProtocolError(f"a WebSocket that cannot go on: {broken}"))
+        elif self._protocol.state > OPEN:
+            self._receiver.ended()
 
     def _take(self, event: Any) -> bytes:
         if isinstance(event, Request):
-            response = self.protocol.accept(event)
-            self.protocol.send_response(response)
+            response = self._protocol.accept(event)
+            self._protocol.send_response(response)
             if response.status_code != 101:
-                self.send_pending()
                 raise ProtocolError(f"a WebSocket handshake answered with {response.status_code}")
             return b""
         frame = cast("Frame", event)
@@ -173,76 +228,41 @@ class WebSocketReader(ReaderAdapter):
             return bytes(frame.data)
         return b""
 
+    def failed(self, error: ConnectionClosedError) -> None:
+        """Pass on; there is no layer below that could fail."""
+        self._receiver.failed(error)
+
+    def ended(self) -> None:
+        """Pass the end on; the socket's call."""
+        self._receiver.ended()
+
+    def lost(self, error: Exception | None) -> None:
+        """Pass the end of all on; the socket's call."""
+        self._receiver.lost(error)
+
+
+class WebSocketWriter(StreamWriter):
+    """Writes MQTT as binary frames, one for each piece."""
+
+    protocol: ServerProtocol
+
+    def write(self, data: bytes) -> None:
+        """Send, or keep in memory what the peer does not take yet; never waits. Void if closing."""
+        if self.protocol.state is OPEN:
+            self.protocol.send_binary(data)
+            self.send_pending()
+
     def send_pending(self) -> None:
         """Write what the WebSocket protocol has to say."""
         for data in self.protocol.data_to_send():
             if data:
-                self._writer.write(data)
-
-    async def read(self, n: int = -1) -> bytes:
-        """Refuse: amqtt's exact reads are not used on this path."""
-        raise NotImplementedError(f"use read_some, not read({n})")
-
-    def feed_eof(self) -> None:
-        """End the stream, as amqtt's interface asks for."""
-        self._reader.feed_eof()
-
-
-class WebSocketWriter(WriterAdapter):
-    """Writes MQTT as binary frames."""
-
-    def __init__(self, writer: SocketWriter, reader: WebSocketReader) -> None:
-        """Share the protocol of the reading side."""
-        self._writer = writer
-        self._reader = reader
-
-    def write(self, data: bytes) -> None:
-        """Send, or keep in memory what the peer does not take yet; void once closing."""
-        protocol = self._reader.protocol
-        if protocol.state is OPEN:
-            protocol.send_binary(data)
-            self._reader.send_pending()
-
-    def pending_bytes(self) -> int:
-        """Return how much waits for the peer to read."""
-        return self._writer.pending_bytes()
-
-    async def drain(self) -> None:
-        """Wait until the peer has read most of it."""
-        await self._writer.drain()
+                super().write(data)
 
     def finish(self) -> None:
-        """Say so in WebSocket's way, and close once everything is sent."""
-        protocol = self._reader.protocol
-        if protocol.state is OPEN:
-            try:
-                protocol.send_close()
-            except WebSocketException:  # the peer was faster; closing the socket is enough
-                pass
-            else:
-                self._reader.send_pending()
-        self._writer.finish()
-
-    def abort(self) -> None:
-        """Close now; what waits is lost. Idempotent."""
-        self._writer.abort()
-
-    async def wait_closed(self) -> None:
-        """Wait until the socket is gone."""
-        await self._writer.wait_closed()
-
-    def peer(self) -> str:
-        """Name the other end, for the log."""
-        return self._writer.peer()
-
-    def get_peer_info(self) -> tuple[str, int] | None:
-        """Return address and port, as amqtt's interface asks for."""
-        return cast("tuple[str, int] | None", self._writer.get_peer_info())
-
-    def get_ssl_info(self) -> ssl.SSLObject | None:
-        """Return the TLS side of the connection."""
-        return cast("ssl.SSLObject | None", self._writer.get_ssl_info())
-
-    async def close(self) -> None:
-        """Close, as amqtt's interface asks for."""
-        self.finish()
+        """Say so in WebSocket's way, and close once everything is sent. Idempotent."""
+        if self.protocol.state is OPEN:
+            # The peer may have been faster; closing the socket is enough then.
+            with contextlib.suppress(WebSocketException):
+                self.protocol.send_close()
+            self.send_pending()
+        super().finish()
