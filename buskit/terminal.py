@@ -11,7 +11,6 @@ Invariants:
 - rich is imported only for a table on a terminal; it costs more than a short command.
 """
 
-import os
 import re
 import sys
 import time
@@ -251,14 +250,6 @@ class Sheet:
         except UnicodeEncodeError:  # a pipe or terminal that knows only some letters
             encoding = self._out.encoding or "ascii"
             self._out.write(text.encode(encoding, "backslashreplace").decode(encoding))
-
-
-def terminal_width(default: int = 80) -> int:
-    """Return the width of the terminal in columns."""
-    try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or default
-    except (OSError, ValueError):
-        return default
 
 
 def _plain(value: Any) -> str:
