@@ -179,6 +179,7 @@ class AgentCore:
         version: str = "",
         timing: Timing | None = None,
         limits: Limits | None = None,
+        run: str | None = None,
     ) -> None:
         """Begin unconnected from what the database has.
 
@@ -193,6 +194,7 @@ class AgentCore:
             version: The agent's version, for HQ's lists.
             timing: The machine's waits.
             limits: What may be kept.
+            run: The id of this process, when a core is made anew in it; drawn if not given.
 
         Raises:
             DatabaseError: The database cannot be read, or, the first time, not written.
@@ -217,7 +219,7 @@ class AgentCore:
         self._to_topic = topics.to(identity)
         self._link_is_up = False
         self._relink = False
-        self._run = new_id()
+        self.run = run or new_id()
         self._last_welcome_at: float | None = None
         self.arrivals = 0
         """Rises with each committed batch that may have brought work, for whoever looks at it."""
@@ -291,7 +293,7 @@ class AgentCore:
 
     def bye(self) -> Publish:
         """What to send before going, and what to leave as the will."""
-        return Publish(self._own_topic, frame.encode(Bye(run=self._run)))
+        return Publish(self._own_topic, frame.encode(Bye(run=self.run)))
 
     @property
     def welcomed(self) -> bool:
@@ -325,7 +327,7 @@ class AgentCore:
             timing=self._timing,
         )
         # The will was left with this run when the link came up, so a machine made anew keeps it.
-        machine.own_run = self._run
+        machine.own_run = self.run
         self._machine = machine
         self._acked: dict[Log, tuple[Cursor, int]] = acked
         self._facts: StoreFacts = facts

@@ -105,6 +105,16 @@ class Aside(NamedTuple):
     last_at: float
 
 
+class HookFailure(NamedTuple):
+    """An arrival for which the hook failed too often."""
+
+    arrival: int
+    directive: str
+    role: str
+    error: str
+    failed_at: float
+
+
 _COLUMNS = (
     "delivery.directive, delivery.role, needs, state, said, closed_by_hq, unsure, number, arrival,"
     " asked, receipt_position, original_position, received_at, changed_at, changed_by, reason"
@@ -388,6 +398,28 @@ class Inbox:
     def aside_count(self) -> int:
         """How many different things are aside."""
         return self._single("SELECT count(*) FROM aside")
+
+    # --- the hook --------------------------------------------------------------------------------
+
+    def set_hook_failure_aside(self, failure: HookFailure) -> None:
+        """Keep that the hook failed for an arrival; the latest hundred are kept."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO hook_failure (arrival, directive, role, error, failed_at)"
+            " VALUES (?, ?, ?, ?, ?)",
+            failure,
+        )
+        self._connection.execute(
+            "DELETE FROM hook_failure WHERE arrival NOT IN"
+            " (SELECT arrival FROM hook_failure ORDER BY arrival DESC LIMIT 100)"
+        )
+
+    def hook_failures(self) -> list[HookFailure]:
+        """For which arrivals the hook failed, the latest first."""
+        rows = self._connection.execute(
+            "SELECT arrival, directive, role, error, failed_at FROM hook_failure"
+            " ORDER BY arrival DESC"
+        )
+        return [HookFailure(*row) for row in rows]
 
     # --- getting old -----------------------------------------------------------------------------
 

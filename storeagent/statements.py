@@ -9,21 +9,24 @@ Everything a method has accepted is durable when it returns.
 
 import enum
 import hashlib
-import uuid
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from buskit.database import Database
 from buswire.errors import WireError
-from buswire.messages import Alert, Receipt, Reply, encode_data
+from buswire.messages import Alert, Receipt, Reply, StoreFacts, encode_data
 from buswire.states import STORE_RANK, State
 from storeagent.alerts import check_alert
 from storeagent.errors import InvalidEntry, NoSuchWork
 from storeagent.inbox import Delivery, Inbox, Item
 from storeagent.limits import Limits
+from storeagent.memory import Memory
 from storeagent.outbox import Outbox
-from storeagent.reports import Table, check_report_name, cut
+
+if TYPE_CHECKING:
+    from storeagent.reports import Table
 
 _KEY_CHARACTERS = 128
 _LINE_CHARACTERS = 500
@@ -63,7 +66,7 @@ class Recorded(NamedTuple):
 
 def random_id() -> str:
     """A new 128-bit id in hex."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def derived_id(kind: str, key: str, part: int | None = None) -> str:
@@ -162,6 +165,10 @@ class Statements:
             )
         return found[0]
 
+    def facts(self) -> StoreFacts:
+        """What HQ says about this store."""
+        return Memory(self._database).facts()
+
     # --- of scripts ------------------------------------------------------------------------------
 
     def alert(
@@ -196,7 +203,7 @@ class Statements:
             added = self.outbox.add("act", record_id, "alert", data, said_at=self._wall_clock())
         return Recorded(record_id, added.new)
 
-    def report(self, name: str, table: Table, *, key: str) -> Recorded:
+    def report(self, name: str, table: "Table", *, key: str) -> Recorded:
         """Record a table of figures, all of it or nothing; idempotent by name and key.
 
         Args:
@@ -209,6 +216,8 @@ class Statements:
             OutboxFull: Too much waits for HQ. Nothing was recorded.
             DatabaseError: See `Database.write`. Nothing was recorded.
         """
+        from storeagent.reports import check_report_name, cut  # noqa: PLC0415 - csv and more
+
         check_report_name(name)
         _check_key(key)
         parts = cut(name, key, table)

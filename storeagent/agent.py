@@ -1,0 +1,453 @@
+"""The daemon: one link, one doorbell and one core, in one process per home.
+
+Owns the loop that carries events from the link and the doorbell into the core and what comes out of
+it onto the link, and what happens when the disk fails. Must not know what any message means.
+
+Invariants:
+- The main thread owns database and core. The link's thread only hands over.
+- What has gathered is one batch, one transaction; then it is sent.
+- While the disk takes nothing, the link stays up, what arrives is dropped (the protocol asks for it
+  again), and the daemon tries again by itself.
+- What the link does not take now waits here, bounded by the protocol's own windows, and is gone
+  with the connection; nothing spins.
+"""
+
+import contextlib
+import os
+import queue
+import random
+import signal
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+
+from buskit.database import (
+    DatabaseBusy,
+    DatabaseDamaged,
+    DatabaseError,
+    DatabaseFailed,
+    DatabaseFull,
+)
+from buskit.doorbell import Doorbell
+from buskit.link import (
+    Connected,
+    Disconnected,
+    Link,
+    LinkEvent,
+    LinkLoop,
+    LinkSettings,
+    Publication,
+    Received,
+    Subscribed,
+)
+from buskit.locks import FileLock, LockBusy
+from buskit.terminal import narrate
+from storeagent.core import (
+    AgentCore,
+    Event,
+    Heard,
+    Linked,
+    Outgoing,
+    Publish,
+    Rang,
+    Subscribe,
+    Unlinked,
+)
+from storeagent.database import open_agent_database
+from storeagent.errors import AgentError, OutboxFull
+from storeagent.hooks import Hooks
+from storeagent.settings import LOCK_NAME, AgentSettings, database_path, read_agent_settings
+from storeagent.status import DaemonStatus, write_status
+
+_POLL_SECONDS = 1.0
+"""How often it looks for what other processes wrote without ringing, and for its own stop."""
+_BATCH_EVENTS = 500
+_BATCH_BYTES = 4 * 1024 * 1024
+_GATHERED_BYTES_LIMIT = 32 * 1024 * 1024
+_SUBACK_SECONDS = 5.0
+_STATUS_SECONDS = 1.0
+_RETRY_FIRST_SECONDS = 1.0
+_RETRY_MOST_SECONDS = 30.0
+
+
+class AlreadyRunning(AgentError):  # noqa: N818 - it names what was found
+    """Another daemon serves this home."""
+
+
+class _Rung:
+    """Somebody rang, or the daemon is to look around."""
+
+
+_RUNG = _Rung()
+
+
+def run_agent(home: Path, *, quiet: bool = False) -> None:
+    """Run the daemon of a home until SIGTERM or SIGINT; needs the main thread.
+
+    Raises:
+        AlreadyRunning: Another process does so already.
+        HomeError: There are no settings.
+        SettingsError: They cannot be.
+        DatabaseError: The database cannot be opened.
+    """
+    settings = read_agent_settings(home)
+    with _only_one(home):
+        agent = AgentProcess(home, settings, say=_quiet if quiet else narrate)
+        previous = {}
+        for number in (signal.SIGTERM, signal.SIGINT):
+            previous[number] = signal.signal(number, agent.on_signal)
+        try:
+            agent.run()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def _quiet(_: str) -> None:
+    pass
+
+
+@contextlib.contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    lock = FileLock(home / LOCK_NAME)
+    try:
+        lock.acquire(1.0)  # a command that asks for the status holds it for a moment
+    except LockBusy as busy:
+        by = "" if busy.pid is None else f" (process {busy.pid})"
+        raise AlreadyRunning(
+            f"an agent is running for {home} already{by}",
+            hint="stop that one first; two devices need two homes",
+        ) from busy
+    except OSError as error:
+        raise AgentError(
+            f"{lock.path} cannot be opened: {error.strerror or error}",
+            hint="look at the rights of that folder",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        lock.close()
+
+
+class AgentProcess:
+    """The daemon's loop, made to run once."""
+
+    def __init__(self, home: Path, settings: AgentSettings, *, say: Callable[[str], None]) -> None:
+        """Prepare; nothing is opened before `run`."""
+        self._home = home
+        self._settings = settings
+        self._say = say
+        self._inbound: queue.SimpleQueue[LinkEvent | _Rung] = queue.SimpleQueue()
+        self._gathered_bytes = 0
+        self._gathered_guard = threading.Lock()
+        self._random = random.Random()  # noqa: S311 - jitter, no secret
+        self._stopping = False
+        self._status = DaemonStatus(pid=os.getpid(), started_at=time.time())
+        self._status_said: DaemonStatus | None = None
+        self._status_at = 0.0
+        self._waiting: deque[Publication] = deque()
+        self._listening: frozenset[str] = frozenset()
+        self._suback_by: float | None = None
+        self._retry_at: float | None = None
+        self._retries = 0
+        self._held: list[Event] = []
+        self._arrivals = 0
+        self._changes = -1
+        self._hooks: Hooks | None = None
+
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        """Stop soon; safe inside a signal handler."""
+        self._stopping = True
+        self._inbound.put(_RUNG)
+
+    def run(self) -> None:
+        """Work until a signal comes.
+
+        Raises:
+            DatabaseError: The database cannot be opened at the start, or is damaged.
+        """
+        self._database = open_agent_database(database_path(self._home))
+        try:
+            self._core = self._make_core(run=None)
+            bye = self._publication(self._core.bye())
+            loop = LinkLoop("link")
+            self._link = Link(
+                self._link_settings(bye), deliver=self._gather, random=self._random, loop=loop
+            )
+            bell = self._open_doorbell(loop)
+            if self._settings.hook is not None:
+                self._hooks = Hooks(self._home, self._settings.hook, say=self._say)
+                self._hooks.start()
+            self._link.start()
+            self._say(f"{self._settings.identity} runs in {self._home}")
+            try:
+                while not self._stopping:
+                    self._round()
+            finally:
+                if self._hooks is not None:
+                    self._hooks.stop()
+                self._link.stop(bye)
+                loop.stop()
+                if bell is not None:
+                    bell.close()
+                self._status.connected = False
+                self._tell_status(at_once=True)
+        finally:
+            self._database.close()
+        self._say(f"{self._settings.identity} has stopped")
+
+    # --- the link's thread -----------------------------------------------------------------------
+
+    def _gather(self, event: LinkEvent) -> None:
+        if isinstance(event, Received):
+            with self._gathered_guard:
+                if self._gathered_bytes > _GATHERED_BYTES_LIMIT:
+                    return  # the database does not keep up; the protocol asks for it again
+                self._gathered_bytes += len(event.payload)
+        self._inbound.put(event)
+
+    # --- the main thread -------------------------------------------------------------------------
+
+    def _round(self) -> None:
+        """Wait for something, take all that is there, save it, send what follows from it."""
+        events = self._next_events()
+        if self._stopping:
+            return
+        now = time.monotonic()
+        if self._retry_at is not None:
+            self._held += [event for event in events if isinstance(event, Linked | Unlinked)]
+            if now < self._retry_at:
+                self._tell_status()
+                return
+            events, self._held = [*self._held, Rang()], []
+        due = self._core.next_at()
+        if events or self._others_wrote() or (due is not None and due <= now):
+            self._handle(events, now)
+        self._send_waiting(now)
+        self._tell_status()
+
+    def _next_events(self) -> list[Event]:
+        """Wait for events, at most until the core or the next look around is due."""
+        due = self._core.next_at()
+        patience = _POLL_SECONDS
+        if due is not None and self._retry_at is None:
+            patience = min(patience, max(0.0, due - time.monotonic()))
+        events: list[Event] = []
+        size_bytes = 0
+        try:
+            first = self._inbound.get(timeout=patience)
+        except queue.Empty:
+            return events
+        while True:
+            if isinstance(first, Received):
+                size_bytes += len(first.payload)
+            self._translate(first, events)
+            if len(events) >= _BATCH_EVENTS or size_bytes >= _BATCH_BYTES:
+                break
+            try:
+                first = self._inbound.get_nowait()
+            except queue.Empty:
+                break
+        if size_bytes:
+            with self._gathered_guard:
+                self._gathered_bytes -= size_bytes
+        return events
+
+    def _translate(self, event: LinkEvent | _Rung, events: list[Event]) -> None:
+        match event:
+            case Received(topic, payload):
+                events.append(Heard(topic, payload))
+            case Connected(address):
+                self._say(f"connected to {address}")
+                self._waiting.clear()
+                self._listening = frozenset()
+                self._suback_by = None
+                self._status.connected, self._status.address = True, address
+                self._status.refused = ()
+                events.append(Linked())
+            case Disconnected(reason):
+                self._say(f"the connection is gone: {reason}")
+                self._waiting.clear()
+                self._status.connected = False
+                events.append(Unlinked())
+            case Subscribed(_, refused):
+                self._suback_by = None
+                if refused:
+                    self._say(f"the broker refuses: {', '.join(refused)}")
+                    self._status.refused = tuple(sorted({*self._status.refused, *refused}))
+            case _Rung():
+                events.append(Rang())
+            case _:
+                pass  # Published: the round sends what waits for room
+
+    def _handle(self, events: list[Event], now: float) -> None:
+        welcome_at = self._core.last_welcome_at
+        try:
+            outgoing = self._core.handle(events, now)
+        except (DatabaseFull, DatabaseBusy, OutboxFull) as error:
+            self._pause(error, now)
+            return
+        except DatabaseDamaged:
+            raise
+        except (DatabaseFailed, sqlite3.OperationalError) as error:
+            self._pause(error, now)
+            self._reopen(now)
+            return
+        if self._retry_at is not None:
+            self._retry_at, self._retries = None, 0
+            self._say("the disk works again")
+            self._status.problem = ""
+        self._changes = self._database.changes_by_others()
+        if self._core.last_welcome_at != welcome_at:
+            self._status.last_welcome_at = time.time()
+        if self._core.arrivals != self._arrivals:
+            self._arrivals = self._core.arrivals
+            if self._hooks is not None:
+                self._hooks.wake()
+        self._carry_out(outgoing, now)
+
+    def _carry_out(self, outgoing: list[Outgoing], now: float) -> None:
+        for one in outgoing:
+            match one:
+                case Publish():
+                    self._waiting.append(self._publication(one))
+                case Subscribe(filters):
+                    self._listen(frozenset(filters), now)
+        self._send_waiting(now)
+
+    def _listen(self, filters: frozenset[str], now: float) -> None:
+        gone, new = self._listening - filters, filters - self._listening
+        self._listening = filters
+        if gone:
+            self._link.unsubscribe(gone)
+        if new and self._link.subscribe([(one, self._settings.qos) for one in sorted(new)]):
+            # What answers us must find us listening, so what we say waits for the broker's word.
+            self._suback_by = now + _SUBACK_SECONDS
+
+    def _send_waiting(self, now: float) -> None:
+        if self._suback_by is not None and now < self._suback_by:
+            return
+        self._suback_by = None
+        while self._waiting:
+            if self._link.publish(self._waiting[0]) is None:
+                if not self._link.connected:
+                    self._waiting.clear()
+                return  # no room: the next `Published` brings us here again
+            self._waiting.popleft()
+
+    def _others_wrote(self) -> bool:
+        """Whether another process has written since the last batch, in case nobody rang."""
+        with contextlib.suppress(sqlite3.Error):
+            return self._database.changes_by_others() != self._changes
+        return True
+
+    # --- when the disk fails ---------------------------------------------------------------------
+
+    def _pause(self, error: Exception, now: float) -> None:
+        """Take nothing for a while; the link stays up."""
+        wait = min(_RETRY_MOST_SECONDS, _RETRY_FIRST_SECONDS * 2**self._retries)
+        self._retries = min(self._retries + 1, 30)
+        self._retry_at = now + wait * (0.5 + 0.5 * self._random.random())
+        if self._status.problem != str(error):
+            self._say(f"cannot save: {error}; trying again")
+        self._status.problem = str(error)
+        self._waiting.clear()
+
+    def _reopen(self, now: float) -> None:
+        """Open the database anew, since nobody knows what a failing disk has kept."""
+        with contextlib.suppress(DatabaseError, sqlite3.Error):
+            self._database.close()
+        try:
+            database = open_agent_database(database_path(self._home))
+        except DatabaseDamaged:
+            raise
+        except DatabaseError as error:
+            self._pause(error, now)
+            return
+        self._database = database
+        was_connected = self._link.connected
+        try:
+            self._core = self._make_core(run=self._core.run)
+        except (DatabaseError, sqlite3.Error) as error:
+            self._pause(error, now)
+            return
+        self._arrivals = 0
+        self._changes = -1
+        if was_connected:
+            self._held.append(Linked())
+
+    # --- odds and ends ---------------------------------------------------------------------------
+
+    def _make_core(self, *, run: str | None) -> AgentCore:
+        settings = self._settings
+        return AgentCore(
+            self._database,
+            settings.identity,
+            settings.topics,
+            draw=self._random.random,
+            new_id=lambda: os.urandom(16).hex(),
+            wall_clock=time.time,
+            roles=settings.roles,
+            version=_version(),
+            timing=settings.timing,
+            limits=settings.limits,
+            run=run,
+        )
+
+    def _link_settings(self, will: Publication) -> LinkSettings:
+        settings = self._settings
+        return LinkSettings(
+            addresses=settings.brokers,
+            client_id=str(settings.identity),
+            username=settings.username,
+            password=settings.password,
+            keepalive_seconds=settings.keepalive_seconds,
+            backoff_most_seconds=settings.reconnect_most_seconds,
+            will=will,
+        )
+
+    def _publication(self, publish: Publish) -> Publication:
+        return Publication(publish.topic, publish.payload, qos=self._settings.qos)
+
+    def _open_doorbell(self, loop: LinkLoop) -> Doorbell | None:
+        """Listen for rings on the link's loop; without a doorbell the slow look finds it all."""
+        try:
+            bell = Doorbell.open(self._home)
+        except OSError as error:
+            self._say(f"no doorbell, entries are found a little later: {error}")
+            return None
+
+        def rang(_events: int) -> None:
+            if bell.wait(0):
+                self._inbound.put(_RUNG)
+
+        loop.call(lambda: loop.watch(bell.fileno(), 1, rang))  # 1 is EVENT_READ
+        return bell
+
+    def _tell_status(self, *, at_once: bool = False) -> None:
+        """Write down how things are, when that has changed, and not too often."""
+        failure = self._link.failure
+        self._status.failure = "" if failure is None else str(failure)
+        now = time.monotonic()
+        if not at_once and now < self._status_at + _STATUS_SECONDS:
+            return
+        if self._status != self._status_said:
+            # With the disk full it cannot be said; then the command sees the full disk itself.
+            with contextlib.suppress(OSError):
+                write_status(self._home, self._status)
+                self._status_said = replace(self._status)
+            self._status_at = now
+
+
+def _version() -> str:
+    try:
+        return version("storebus")
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,248 @@
+"""The agent for Python programs: what a script says is durable when the call returns.
+
+Owns the open database of a program and its doorbell. Works without the daemon and without a
+network, beside the daemon and other programs, and from several threads.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from buskit.database import Database, DatabaseFailed
+from storeagent.errors import AgentError, InvalidEntry
+from storeagent.statements import Recorded, Said, Statements
+
+if TYPE_CHECKING:
+    from buswire.messages import StoreFacts
+    from storeagent.reports import Table
+
+T = TypeVar("T")
+
+
+class Agent:
+    """One device, as a program sees it. Keep it for as long as the program says things.
+
+    Example:
+        agent = Agent()
+        agent.alert("replenishment", sku="6901234", on_hand=3, reorder_point=12, key="2026-05-01")
+    """
+
+    def __init__(self, home: str | Path | None = None, *, by: str = "") -> None:
+        """Name the device; nothing is opened before the first call.
+
+        Args:
+            home: Its folder; `$STOREBUS_AGENT_HOME` or this user's data folder if not given.
+            by: Who speaks, in all that is said; `$STOREBUS_BY` if not given.
+        """
+        if home is None:
+            from buskit.homes import default_home  # noqa: PLC0415 - unneeded with a home given
+
+            home = default_home("agent")
+        self.home = Path(home)
+        self._by = by or os.environ.get("STOREBUS_BY", "")
+        self._lock = threading.Lock()
+        self._database: Database | None = None
+        self._statements: Statements | None = None
+
+    # --- of scripts ------------------------------------------------------------------------------
+
+    def alert(
+        self,
+        kind: str,
+        /,
+        *,
+        key: str | None = None,
+        note: str = "",
+        by: str = "",
+        **fields: object,
+    ) -> Recorded:
+        """Raise an alert.
+
+        Args:
+            kind: `replenishment` (sku, on_hand, reorder_point, wanted), `incident`, `equipment`.
+            key: Your own name for it: said again with the same key, it is not recorded again.
+            note: Free text.
+            by: Who says it.
+            fields: What the kind demands.
+
+        Raises:
+            InvalidEntry: It does not fit its kind.
+            OutboxFull: Too much waits for head office.
+            DatabaseError: There is no such device here, or its file cannot be written.
+
+        In each case nothing was recorded.
+        """
+        return self._say(lambda say: say.alert(kind, fields, key=key, note=note, by=by or self._by))
+
+    def report(
+        self,
+        name: str,
+        figures: str | Path | bytes | Sequence[Mapping[str, Any]],
+        *,
+        key: str | None = None,
+    ) -> Recorded:
+        """Send a table of figures, all of it or nothing.
+
+        Args:
+            name: What the report is called, such as daily-sales.
+            figures: A CSV or JSON Lines file, its content, or rows as dictionaries.
+            key: Your own name for this very report; the hash of its content if not given, so that
+                the same figures are never counted twice.
+
+        Raises:
+            InvalidEntry: With the line that cannot be read.
+            OutboxFull: Too much waits for head office.
+            DatabaseError: As for `alert`.
+            OSError: The file cannot be read.
+        """
+        from storeagent import reports  # noqa: PLC0415 - csv and more, which an alert does not need
+
+        if isinstance(figures, str | Path):
+            path = Path(figures)
+            content = path.read_bytes()
+            table = reports.read_table(content, reports.guess_format(content, path.name))
+        elif isinstance(figures, bytes):
+            content = figures
+            table = reports.read_table(content, reports.guess_format(content))
+        else:
+            import msgspec  # noqa: PLC0415 - here already, through the statements
+
+            table = reports.make_table([dict(row) for row in figures])
+            content = msgspec.json.encode(table)
+        return self.report_table(name, table, key=key or reports.content_key(content))
+
+    def report_table(self, name: str, table: "Table", *, key: str) -> Recorded:
+        """Send a table that was read already; raises as `report`."""
+        return self._say(lambda say: say.report(name, table, key=key))
+
+    # --- about work ------------------------------------------------------------------------------
+
+    def inbox(self, *, everything: bool = False) -> list[dict[str, Any]]:
+        """The work that is to do, in the order of the list on the till; or all that is kept."""
+        from storeagent import work  # noqa: PLC0415 - time zones, which an alert does not need
+
+        now_at = time.time()
+        with self._lock:
+            statements = self._open()
+            zone = work.zone_of(statements.facts().timezone)
+            items = statements.inbox.items(everything=everything)
+        return [work.as_dict(item, zone, now_at) for item in work.in_order(items, zone, now_at)]
+
+    def show(self, work: str | int) -> dict[str, Any]:
+        """One piece of work with its text; it is not marked as read.
+
+        Raises:
+            NoSuchWork: There is none such here, or several.
+        """
+        from storeagent import work as words  # noqa: PLC0415 - as in `inbox`
+
+        with self._lock:
+            statements = self._open()
+            item = statements.find(str(work))
+            zone = words.zone_of(statements.facts().timezone)
+            data = statements.inbox.directive_data(item.delivery.directive)
+        return words.as_dict(item, zone, time.time(), data=data or b"{}")
+
+    def facts(self) -> "StoreFacts":
+        """What head office says about this store: name, region, time zone."""
+        with self._lock:
+            return self._open().facts()
+
+    def counts(self) -> dict[str, int]:
+        """How much is to do, is unsure, and waits for head office in each log."""
+        with self._lock:
+            statements = self._open()
+            return {
+                "todo": statements.inbox.todo_count(),
+                "unsure": statements.inbox.unsure_count(),
+                "act": statements.outbox.pending("act"),
+                "bulk": statements.outbox.pending("bulk"),
+            }
+
+    def read(self, work: str | int, *, by: str = "") -> Said:
+        """Say that somebody has read it; `work` is a number of the list, or part of an id."""
+        return self._about(work, lambda say, d, r: say.read(d, r, by=by or self._by))
+
+    def start(self, work: str | int, *, by: str = "") -> Said:
+        """Say that the work has begun."""
+        return self._about(work, lambda say, d, r: say.start(d, r, by=by or self._by))
+
+    def done(self, work: str | int, *, note: str = "", by: str = "") -> Said:
+        """Say that the work is done.
+
+        Raises:
+            NoSuchWork: There is none such here, or several.
+            OutboxFull: Too much waits for head office. Nothing was recorded.
+        """
+        return self._about(work, lambda say, d, r: say.done(d, r, note=note, by=by or self._by))
+
+    def cannot(self, work: str | int, *, reason: str, by: str = "") -> Said:
+        """Say that the store cannot do it, and why."""
+        return self._about(
+            work, lambda say, d, r: say.cannot(d, r, reason=reason, by=by or self._by)
+        )
+
+    def reply(self, work: str | int, text: str, *, by: str = "") -> Recorded:
+        """Answer in the directive's thread."""
+        return self._about(work, lambda say, d, r: say.reply(d, r, text=text, by=by or self._by))
+
+    # --- the connection --------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the database; idempotent, and the next call opens it again."""
+        with self._lock:
+            self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _about(self, work: str | int, say: Callable[[Statements, str, str], T]) -> T:
+        def find_and_say(statements: Statements) -> T:
+            delivery = statements.find(str(work)).delivery
+            return say(statements, delivery.directive, delivery.role)
+
+        return self._say(find_and_say)
+
+    def _say(self, say: Callable[[Statements], T]) -> T:
+        from buskit.doorbell import ring  # noqa: PLC0415 - sockets, which a reader does not need
+
+        with self._lock:
+            try:
+                said = say(self._open())
+            except DatabaseFailed:
+                # The file was replaced, or its disk failed: the next call begins anew.
+                self._close()
+                raise
+        ring(self.home)
+        return said
+
+    def _open(self) -> Statements:
+        if self._statements is None:
+            from storeagent.database import open_agent_database  # noqa: PLC0415
+            from storeagent.settings import database_path, read_limits  # noqa: PLC0415
+
+            self._database = open_agent_database(database_path(self.home), any_thread=True)
+            self._statements = Statements(
+                self._database, wall_clock=time.time, limits=read_limits(self.home)
+            )
+        return self._statements
+
+    def _close(self) -> None:
+        database, self._database, self._statements = self._database, None, None
+        if database is not None:
+            database.close()
+
+
+__all__ = ["Agent", "AgentError", "InvalidEntry", "Recorded", "Said"]

@@ -1,0 +1,41 @@
+"""The command `storeagent`: its verbs by section. Each verb is imported only when it runs."""
+
+from buskit.cli import CommandGroup
+
+_COMMANDS = "storeagent.commands"
+
+main = CommandGroup(
+    name="storeagent",
+    help=(
+        "A store device on the bus: its work, its answers, its figures.\n\n"
+        "Everything works without a network and without the daemon; the daemon "
+        "(storeagent run) carries it to head office when it can.\n\n"
+        "\b\n"
+        "Examples:\n"
+        "  storeagent inbox                    what is to do\n"
+        "  storeagent show 2                   read number 2 of it\n"
+        "  storeagent done 2 --by Ana          say that it is done\n"
+        "  storeagent cannot 3 --reason 'no ladder'\n"
+    ),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    sections={
+        "Work": {
+            "inbox": (f"{_COMMANDS}.look:inbox", "List what is to do, the most pressing first."),
+            "show": (f"{_COMMANDS}.look:show", "Show one directive with its text."),
+            "read": (f"{_COMMANDS}.say:read", "Say that somebody has read it."),
+            "start": (f"{_COMMANDS}.say:start", "Say that the work has begun."),
+            "done": (f"{_COMMANDS}.say:done", "Say that the work is done."),
+            "cannot": (f"{_COMMANDS}.say:cannot", "Say that the store cannot do it, and why."),
+            "reply": (f"{_COMMANDS}.say:reply", "Answer in the directive's thread."),
+        },
+        "Scripts": {
+            "alert": (f"{_COMMANDS}.alert:alert", "Raise an alert: replenishment, incident, ..."),
+            "report": (f"{_COMMANDS}.report:report", "Send a table of sales or stock figures."),
+        },
+        "This device": {
+            "status": (f"{_COMMANDS}.look:status", "Say whether all is well, and what waits."),
+            "init": (f"{_COMMANDS}.init:init", "Set this device up."),
+            "run": (f"{_COMMANDS}.run:run", "Run the daemon that speaks with head office."),
+        },
+    },
+)

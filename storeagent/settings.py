@@ -1,0 +1,231 @@
+"""What a device was set up to be: the settings file of its home, read and checked.
+
+Owns the names and meanings of the settings, and where things are in a home. Must not know links,
+databases or commands. Whoever only needs the limits does not pay for the rest.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from buswire.device import Timing
+from buswire.errors import WireError
+from buswire.names import identifier, new_identifier
+from buswire.topics import DEFAULT_ROOT, Identity, Topics
+from storeagent.database import FILE_NAME as DATABASE_NAME
+from storeagent.errors import AgentError
+from storeagent.limits import Limits
+
+SETTINGS_NAME = "agent.toml"
+LOCK_NAME = "daemon.lock"
+STATUS_NAME = "daemon.json"
+HINT_CREATE = "set this device up: storeagent init --store STORE --device DEVICE"
+
+DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
+
+
+class SettingsError(AgentError):
+    """The settings say something that cannot be."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class HookSettings:
+    """The command that runs when work arrives."""
+
+    command: str | tuple[str, ...]
+    """A text is run by the shell, a list is run as it is."""
+    timeout_seconds: float = 30.0
+    attempts: int = 5
+    """How often one arrival is tried before it is set aside."""
+    pause_seconds: float = 2.0
+    """Before the second attempt; each further pause is twice as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """All settings of one device."""
+
+    store: str
+    device: str
+    roles: tuple[str, ...] = ()
+    brokers: tuple[str, ...] = (DEFAULT_BROKER,)
+    root: str = DEFAULT_ROOT
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    qos: int = 1
+    keepalive_seconds: int = 30
+    reconnect_most_seconds: float = 60.0
+    hook: HookSettings | None = None
+    limits: Limits = field(default_factory=Limits)
+    timing: Timing = field(default_factory=Timing)
+
+    @property
+    def identity(self) -> Identity:
+        """Which device this is."""
+        return Identity(self.store, self.device)
+
+    @property
+    def topics(self) -> Topics:
+        """How its topics are spelt."""
+        return Topics(self.root)
+
+
+def database_path(home: Path) -> Path:
+    """Where a home has its database."""
+    return home / DATABASE_NAME
+
+
+def read_agent_settings(home: Path) -> AgentSettings:
+    """Read and check the settings of a home.
+
+    Raises:
+        HomeError: There are none, or the file is not TOML.
+        SettingsError: A setting is unknown or cannot be.
+    """
+    from buskit.homes import read_settings  # noqa: PLC0415 - a script with an alert does not need it
+
+    path = home / SETTINGS_NAME
+    try:
+        return parse_settings(read_settings(path, hint_create=HINT_CREATE))
+    except (WireError, SettingsError) as error:
+        raise SettingsError(f"{path}: {error}", hint=error.hint) from error
+
+
+def read_limits(home: Path) -> Limits:
+    """Read the limits alone; costs nothing worth mentioning where none are set.
+
+    Raises:
+        HomeError: There are no settings, or they are not TOML.
+        SettingsError: A setting is unknown or cannot be.
+    """
+    try:
+        if b"limits" not in (home / SETTINGS_NAME).read_bytes():
+            return Limits()
+    except OSError:
+        pass  # the full reading says what is wrong
+    return read_agent_settings(home).limits
+
+
+def parse_settings(raw: Mapping[str, Any]) -> AgentSettings:
+    """Check settings as they stand in the file.
+
+    Raises:
+        SettingsError: A setting is missing, unknown or cannot be.
+        WireError: A name that cannot stand in a topic.
+    """
+    tables = {"link", "hook", "limits", "timing"}
+    _refuse_unknown(raw, {"store", "device", "roles", "brokers", *tables}, "")
+    link = _table(raw, "link")
+    known = {"root", "username", "password", "qos", "keepalive_seconds", "reconnect_most_seconds"}
+    _refuse_unknown(link, known, "link.")
+    for name in ("store", "device"):
+        if not isinstance(raw.get(name), str):
+            raise SettingsError(f"{name} must be set to text", hint=HINT_CREATE)
+    store = new_identifier(raw["store"], "store")
+    settings = AgentSettings(
+        store=store,
+        device=identifier(raw["device"], "device"),
+        roles=tuple(new_identifier(role, "role") for role in _texts(raw, "roles", ())),
+        brokers=tuple(_texts(raw, "brokers", (DEFAULT_BROKER,))),
+        root=Topics(_typed(link, "root", str, DEFAULT_ROOT, "link.")).root,
+        username=_typed(link, "username", str, f"{store}.{raw['device']}", "link."),
+        password=_typed(link, "password", str, None, "link."),
+        qos=_typed(link, "qos", int, 1, "link."),
+        keepalive_seconds=_typed(link, "keepalive_seconds", int, 30, "link."),
+        reconnect_most_seconds=_typed(link, "reconnect_most_seconds", float, 60.0, "link."),
+        hook=_hook(_table(raw, "hook")),
+        limits=_numbers(Limits, _table(raw, "limits"), "limits."),
+        timing=_numbers(Timing, _table(raw, "timing"), "timing."),
+    )
+    if settings.qos not in {0, 1}:
+        raise SettingsError(f"link.qos is {settings.qos}", hint="0 or 1")
+    if not settings.brokers:
+        raise SettingsError("brokers is empty", hint=f'such as brokers = ["{DEFAULT_BROKER}"]')
+    return settings
+
+
+def as_toml(settings: AgentSettings) -> dict[str, Any]:
+    """The settings that `storeagent init` writes down; what is left out has its default."""
+    written: dict[str, Any] = {
+        "store": settings.store,
+        "device": settings.device,
+        "roles": list(settings.roles),
+        "brokers": list(settings.brokers),
+    }
+    if settings.root != DEFAULT_ROOT:
+        written["link"] = {"root": settings.root}
+    if settings.hook is not None:
+        command = settings.hook.command
+        written["hook"] = {"command": command if isinstance(command, str) else list(command)}
+    return written
+
+
+def _hook(table: Mapping[str, Any]) -> HookSettings | None:
+    if not table:
+        return None
+    known = {"command", "timeout_seconds", "attempts", "pause_seconds"}
+    _refuse_unknown(table, known, "hook.")
+    command = table.get("command")
+    if isinstance(command, list) and command and all(isinstance(word, str) for word in command):
+        command = tuple(command)
+    elif not isinstance(command, str) or not command.strip():
+        raise SettingsError("hook.command must be text or a list of texts")
+    hook = HookSettings(
+        command=command,
+        timeout_seconds=_typed(table, "timeout_seconds", float, 30.0, "hook."),
+        attempts=_typed(table, "attempts", int, 5, "hook."),
+        pause_seconds=_typed(table, "pause_seconds", float, 2.0, "hook."),
+    )
+    if hook.timeout_seconds <= 0 or hook.attempts < 1 or hook.pause_seconds < 0:
+        raise SettingsError("hook: the times and the attempts must be positive")
+    return hook
+
+
+def _numbers(kind: Any, table: Mapping[str, Any], prefix: str) -> Any:
+    defaults = kind()
+    names = [one.name for one in fields(kind)]
+    _refuse_unknown(table, set(names), prefix)
+    values = {}
+    for name, value in table.items():
+        wanted = float if isinstance(getattr(defaults, name), float) else int
+        values[name] = _typed(table, name, wanted, value, prefix)
+        if values[name] < 0:
+            raise SettingsError(f"{prefix}{name} is {value}", hint="it cannot be negative")
+    return kind(**values)
+
+
+def _typed(table: Mapping[str, Any], name: str, kind: type, default: Any, prefix: str) -> Any:
+    value = table.get(name, default)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if value is default or (isinstance(value, kind) and not isinstance(value, bool)):
+        return value
+    words = {str: "text", int: "a whole number", float: "a number"}
+    raise SettingsError(f"{prefix}{name} must be {words[kind]}, not {value!r}")
+
+
+def _texts(table: Mapping[str, Any], name: str, default: tuple[str, ...]) -> list[str]:
+    value = table.get(name, list(default))
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise SettingsError(f"{name} must be a list of texts")
+    return value
+
+
+def _table(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = raw.get(name, {})
+    if not isinstance(value, dict):
+        raise SettingsError(f"{name} must be a table", hint=f"write it below a line [{name}]")
+    return value
+
+
+def _refuse_unknown(table: Mapping[str, Any], known: set[str], prefix: str) -> None:
+    for name in table:
+        if name not in known:
+            import difflib  # noqa: PLC0415 - only a slip pays for it
+
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(sorted(known))
+            raise SettingsError(f"there is no setting {prefix}{name}", hint=hint)

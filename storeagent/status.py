@@ -1,0 +1,181 @@
+"""How a device is: gathered from its database and from what the daemon last said of itself.
+
+Owns the file in which the daemon says what only it knows, and the sentences about what is wrong.
+Works without the daemon, and without a database that can be written.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from buskit.files import write_atomically
+from buskit.locks import FileLock
+from buswire.messages import LOGS
+from storeagent.database import open_agent_database
+from storeagent.inbox import Inbox
+from storeagent.memory import Memory
+from storeagent.outbox import Outbox
+from storeagent.settings import LOCK_NAME, STATUS_NAME, database_path, read_agent_settings
+
+
+@dataclass(slots=True)
+class DaemonStatus:
+    """What the daemon says of itself."""
+
+    pid: int = 0
+    started_at: float = 0.0
+    connected: bool = False
+    address: str = ""
+    failure: str = ""
+    """Why it is not connected, as far as it knows."""
+    last_welcome_at: float | None = None
+    problem: str = ""
+    """Why it cannot work, such as a full disk."""
+    refused: tuple[str, ...] = ()
+    """Topics that the broker does not let it hear."""
+
+
+def write_status(home: Path, status: DaemonStatus) -> None:
+    """Say how the daemon is.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    write_atomically(home / STATUS_NAME, json.dumps(asdict(status)).encode(), durable=False)
+
+
+def read_status(home: Path) -> DaemonStatus:
+    """What the daemon last said; nothing is known where it never ran."""
+    try:
+        raw = json.loads((home / STATUS_NAME).read_bytes())
+        return DaemonStatus(**{**raw, "refused": tuple(raw["refused"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return DaemonStatus()
+
+
+def running_pid(home: Path) -> int | None:
+    """The process of the daemon of this home, or None when none runs."""
+    path = home / LOCK_NAME
+    if not path.exists():
+        return None
+    lock = FileLock(path)
+    try:
+        if lock.try_acquire():
+            return None
+        return lock.holder() or 0
+    except OSError:
+        return None
+    finally:
+        lock.close()
+
+
+def gather(home: Path, *, now_at: float) -> dict[str, Any]:
+    """Everything there is to say about a device, as `storeagent status --json` prints it.
+
+    Raises:
+        HomeError: There are no settings.
+        DatabaseError: The database cannot be read.
+    """
+    settings = read_agent_settings(home)
+    pid = running_pid(home)
+    daemon = read_status(home)
+    if pid is None:
+        daemon.connected = False
+        daemon.address = daemon.problem = daemon.failure = ""
+    with open_agent_database(database_path(home)) as database:
+        outbox, inbox = Outbox(database, settings.limits), Inbox(database)
+        memory = Memory(database)
+        facts = memory.facts()
+        backlog = {}
+        for log in LOGS:
+            waits = outbox.backlog(log)
+            backlog[log] = {
+                "rows": waits.rows,
+                "bytes": waits.size_bytes,
+                "rows_limit": settings.limits.rows,
+                "bytes_limit": settings.limits.size_bytes,
+                "oldest_at": outbox.oldest_pending_at(log),
+            }
+        found: dict[str, Any] = {
+            "at": now_at,
+            "home": str(home.absolute()),
+            "device": str(settings.identity),
+            "roles": list(settings.roles),
+            "brokers": list(settings.brokers),
+            "store_name": facts.name,
+            "region": facts.region,
+            "timezone": facts.timezone,
+            "daemon": {"running": pid is not None, **asdict(daemon), "pid": pid},
+            "last_welcome_at": daemon.last_welcome_at,
+            "todo": inbox.todo_count(),
+            "unsure": inbox.unsure_count(),
+            "states": inbox.counts(),
+            "backlog": backlog,
+            "lost": [
+                {"log": lost.log, "entries": lost.entries, "heard_at": lost.heard_at}
+                for lost in memory.lost()
+            ],
+            "aside": inbox.aside_count(),
+            "asides": [aside._asdict() for aside in inbox.asides(5)],
+            "hook_failures": [failure._asdict() for failure in inbox.hook_failures()],
+        }
+    found["notices"] = list(_notices(found, settings.limits.least_free_bytes))
+    return found
+
+
+def _notices(found: dict[str, Any], least_free_bytes: int) -> list[str]:
+    """What a person should know, each in a sentence."""
+    notices: list[str] = []
+    daemon = found["daemon"]
+    if not daemon["running"]:
+        notices.append("the daemon is not running, so nothing is sent; start it: storeagent run")
+    if daemon["problem"]:
+        notices.append(daemon["problem"])
+    if daemon["running"] and not daemon["connected"] and daemon["failure"]:
+        notices.append(f"no connection: {daemon['failure']}")
+    if daemon["refused"]:
+        notices.append(f"the broker refuses: {', '.join(daemon['refused'])}")
+    free_bytes = _free_bytes(found["home"])
+    if free_bytes is not None and free_bytes < least_free_bytes:
+        notices.append(
+            f"the disk is nearly full: {free_bytes / 1e6:.0f} MB are free, new entries are refused"
+        )
+    for log, backlog in found["backlog"].items():
+        share = max(
+            backlog["rows"] / max(backlog["rows_limit"], 1),
+            backlog["bytes"] / max(backlog["bytes_limit"], 1),
+        )
+        if share >= 1:
+            notices.append(f"the outbox is full (log {log}): new entries are refused")
+        elif share > 0.8:
+            notices.append(f"the outbox (log {log}) is {share:.0%} full")
+    notices += [
+        f"head office says that {lost['entries']} entries of this device (log {lost['log']}) "
+        "may have been lost with an earlier disk"
+        for lost in found["lost"]
+    ]
+    if found["unsure"]:
+        notices.append(f"{found['unsure']} pieces of work are being asked about at head office")
+    if found["aside"]:
+        notices.append(
+            f"{found['aside']} things from head office could not be used and are kept aside; "
+            f"the latest: {found['asides'][0]['what']}"
+        )
+    if found["hook_failures"]:
+        latest = found["hook_failures"][0]
+        notices.append(
+            f"the hook failed for {len(found['hook_failures'])} arrivals; "
+            f"the latest: {latest['error']}"
+        )
+    return notices
+
+
+def _free_bytes(folder: str) -> int | None:
+    import shutil  # noqa: PLC0415 - a few milliseconds that the daemon need not pay
+
+    try:
+        return shutil.disk_usage(os.fspath(folder)).free
+    except OSError:
+        return None
