@@ -59,10 +59,10 @@ from storeagent.core import (
     Subscribe,
     Unlinked,
 )
-from storeagent.database import open_agent_database
+from storeagent.database import database_path, open_agent_database
 from storeagent.errors import AgentError, OutboxFull
 from storeagent.hooks import Hooks
-from storeagent.settings import LOCK_NAME, AgentSettings, database_path, read_agent_settings
+from storeagent.settings import LOCK_NAME, AgentSettings, read_agent_settings
 from storeagent.status import DaemonStatus, write_status
 
 _POLL_SECONDS = 1.0

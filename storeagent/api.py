@@ -13,12 +13,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from buskit.database import Database, DatabaseFailed
-from storeagent.errors import AgentError, InvalidEntry
-from storeagent.statements import Recorded, Said, Statements
+from storeagent.database import database_path, open_agent_database
+from storeagent.limits import read_limits
+from storeagent.scripts import Recorded, Scripts
 
 if TYPE_CHECKING:
     from buswire.messages import StoreFacts
     from storeagent.reports import Table
+    from storeagent.statements import Said, Statements
 
 T = TypeVar("T")
 
@@ -46,7 +48,7 @@ class Agent:
         self._by = by or os.environ.get("STOREBUS_BY", "")
         self._lock = threading.Lock()
         self._database: Database | None = None
-        self._statements: Statements | None = None
+        self._scripts: Scripts | None = None
 
     # --- of scripts ------------------------------------------------------------------------------
 
@@ -76,7 +78,9 @@ class Agent:
 
         In each case nothing was recorded.
         """
-        return self._say(lambda say: say.alert(kind, fields, key=key, note=note, by=by or self._by))
+        return self._script(
+            lambda say: say.alert(kind, fields, key=key, note=note, by=by or self._by)
+        )
 
     def report(
         self,
@@ -117,7 +121,7 @@ class Agent:
 
     def report_table(self, name: str, table: "Table", *, key: str) -> Recorded:
         """Send a table that was read already; raises as `report`."""
-        return self._say(lambda say: say.report(name, table, key=key))
+        return self._script(lambda say: say.report(name, table, key=key))
 
     # --- about work ------------------------------------------------------------------------------
 
@@ -127,7 +131,7 @@ class Agent:
 
         now_at = time.time()
         with self._lock:
-            statements = self._open()
+            statements = self._staff(self._open())
             zone = work.zone_of(statements.facts().timezone)
             items = statements.inbox.items(everything=everything)
         return [work.as_dict(item, zone, now_at) for item in work.in_order(items, zone, now_at)]
@@ -141,7 +145,7 @@ class Agent:
         from storeagent import work as words  # noqa: PLC0415 - as in `inbox`
 
         with self._lock:
-            statements = self._open()
+            statements = self._staff(self._open())
             item = statements.find(str(work))
             zone = words.zone_of(statements.facts().timezone)
             data = statements.inbox.directive_data(item.delivery.directive)
@@ -150,12 +154,12 @@ class Agent:
     def facts(self) -> "StoreFacts":
         """What head office says about this store: name, region, time zone."""
         with self._lock:
-            return self._open().facts()
+            return self._staff(self._open()).facts()
 
     def counts(self) -> dict[str, int]:
         """How much is to do, is unsure, and waits for head office in each log."""
         with self._lock:
-            statements = self._open()
+            statements = self._staff(self._open())
             return {
                 "todo": statements.inbox.todo_count(),
                 "unsure": statements.inbox.unsure_count(),
@@ -163,15 +167,15 @@ class Agent:
                 "bulk": statements.outbox.pending("bulk"),
             }
 
-    def read(self, work: str | int, *, by: str = "") -> Said:
+    def read(self, work: str | int, *, by: str = "") -> "Said":
         """Say that somebody has read it; `work` is a number of the list, or part of an id."""
         return self._about(work, lambda say, d, r: say.read(d, r, by=by or self._by))
 
-    def start(self, work: str | int, *, by: str = "") -> Said:
+    def start(self, work: str | int, *, by: str = "") -> "Said":
         """Say that the work has begun."""
         return self._about(work, lambda say, d, r: say.start(d, r, by=by or self._by))
 
-    def done(self, work: str | int, *, note: str = "", by: str = "") -> Said:
+    def done(self, work: str | int, *, note: str = "", by: str = "") -> "Said":
         """Say that the work is done.
 
         Raises:
@@ -180,7 +184,7 @@ class Agent:
         """
         return self._about(work, lambda say, d, r: say.done(d, r, note=note, by=by or self._by))
 
-    def cannot(self, work: str | int, *, reason: str, by: str = "") -> Said:
+    def cannot(self, work: str | int, *, reason: str, by: str = "") -> "Said":
         """Say that the store cannot do it, and why."""
         return self._about(
             work, lambda say, d, r: say.cannot(d, r, reason=reason, by=by or self._by)
@@ -208,14 +212,18 @@ class Agent:
     ) -> None:
         self.close()
 
-    def _about(self, work: str | int, say: Callable[[Statements, str, str], T]) -> T:
-        def find_and_say(statements: Statements) -> T:
+    def _about(self, work: str | int, say: "Callable[[Statements, str, str], T]") -> T:
+        def find_and_say(database: Database) -> T:
+            statements = self._staff(database)
             delivery = statements.find(str(work)).delivery
             return say(statements, delivery.directive, delivery.role)
 
-        return self._say(find_and_say)
+        return self._write(find_and_say)
 
-    def _say(self, say: Callable[[Statements], T]) -> T:
+    def _script(self, say: Callable[[Scripts], T]) -> T:
+        return self._write(lambda database: say(self._scripts_on(database)))
+
+    def _write(self, say: Callable[[Database], T]) -> T:
         from buskit.doorbell import ring  # noqa: PLC0415 - sockets, which a reader does not need
 
         with self._lock:
@@ -228,21 +236,23 @@ class Agent:
         ring(self.home)
         return said
 
-    def _open(self) -> Statements:
-        if self._statements is None:
-            from storeagent.database import open_agent_database  # noqa: PLC0415
-            from storeagent.settings import database_path, read_limits  # noqa: PLC0415
+    def _scripts_on(self, database: Database) -> Scripts:
+        if self._scripts is None:
+            limits = read_limits(self.home)
+            self._scripts = Scripts(database, wall_clock=time.time, limits=limits)
+        return self._scripts
 
+    def _staff(self, database: Database) -> "Statements":
+        from storeagent.statements import Statements  # noqa: PLC0415 - an alert does not need it
+
+        return Statements(database, wall_clock=time.time, limits=read_limits(self.home))
+
+    def _open(self) -> Database:
+        if self._database is None:
             self._database = open_agent_database(database_path(self.home), any_thread=True)
-            self._statements = Statements(
-                self._database, wall_clock=time.time, limits=read_limits(self.home)
-            )
-        return self._statements
+        return self._database
 
     def _close(self) -> None:
-        database, self._database, self._statements = self._database, None, None
+        database, self._database, self._scripts = self._database, None, None
         if database is not None:
             database.close()
-
-
-__all__ = ["Agent", "AgentError", "InvalidEntry", "Recorded", "Said"]

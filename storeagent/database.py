@@ -152,6 +152,11 @@ CREATE TABLE hook_failure (
 MIGRATIONS = (Migration("outbox, inbox and what the protocol remembers", _FIRST),)
 
 
+def database_path(home: Path) -> Path:
+    """Where a home has its database."""
+    return home / FILE_NAME
+
+
 def open_agent_database(
     path: str | Path, *, create: bool = False, busy_seconds: float = 30.0, any_thread: bool = False
 ) -> Database:

@@ -26,10 +26,10 @@ from typing import Any
 
 from buskit.database import Database, DatabaseError
 from storeagent import work
-from storeagent.database import open_agent_database
+from storeagent.database import database_path, open_agent_database
 from storeagent.inbox import HookFailure, Inbox, Item
 from storeagent.memory import Memory
-from storeagent.settings import HookSettings, database_path
+from storeagent.settings import HookSettings
 
 _CURSOR = "hook_arrival"
 _AT_ONCE = 20

@@ -1,6 +1,9 @@
 """Every bound on what a device keeps, in one place, with its default and the reason for it."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+SETTINGS_NAME = "agent.toml"
 
 MIB = 1024 * 1024
 
@@ -29,3 +32,20 @@ class Limits:
     """How long they, closed work and withdrawals are kept: HQ may ask for them again."""
     least_free_bytes: int = 32 * MIB
     """With less room on the disk, new entries of people and scripts are refused."""
+
+
+def read_limits(home: Path) -> Limits:
+    """Read the limits of a home; costs nothing worth mentioning where none are set.
+
+    Raises:
+        HomeError: There are no settings, or they are not TOML.
+        SettingsError: A setting is unknown or cannot be.
+    """
+    try:
+        if b"limits" not in (home / SETTINGS_NAME).read_bytes():
+            return Limits()
+    except OSError:
+        pass  # the full reading says what is wrong
+    from storeagent.settings import read_agent_settings  # noqa: PLC0415 - all of the contract
+
+    return read_agent_settings(home).limits

@@ -12,20 +12,25 @@ Invariants:
 - How many entries and bytes are pending costs the same with a million rows as with none.
 
 Every method that changes something must run inside `Database.write()`.
+
+A script that raises one alert passes through here, so the contract's messages are imported only
+where entries are read.
 """
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
-
-from msgspec import Raw
+from typing import TYPE_CHECKING, NamedTuple
 
 from buskit.database import Database
-from buswire.cursors import Cursor
-from buswire.messages import LOGS, Log, Record
-from buswire.uplink import Entry, Settled
 from storeagent.errors import OutboxFull
 from storeagent.limits import Limits
+
+if TYPE_CHECKING:
+    from buswire.cursors import Cursor
+    from buswire.messages import Log
+    from buswire.uplink import Entry, Settled
+
+LOGS: "tuple[Log, ...]" = ("act", "bulk")
 
 _PRUNE_ROWS = 2_000  # at a time, so that no acknowledgement takes long
 
@@ -53,7 +58,7 @@ class _Statements(NamedTuple):
     prune: str
 
 
-def _statements(log: Log) -> _Statements:
+def _statements(log: "Log") -> _Statements:
     return _Statements(
         ends=(
             "SELECT coalesce(newest.position, 0), coalesce(newest.total_bytes, 0),"
@@ -78,7 +83,7 @@ def _statements(log: Log) -> _Statements:
     )
 
 
-_SQL: dict[Log, _Statements] = {log: _statements(log) for log in LOGS}
+_SQL: "dict[Log, _Statements]" = {log: _statements(log) for log in LOGS}
 
 
 class Outbox:
@@ -94,7 +99,7 @@ class Outbox:
 
     def add(
         self,
-        log: Log,
+        log: "Log",
         record_id: str,
         kind: str,
         data: bytes,
@@ -161,7 +166,7 @@ class Outbox:
                 hint="nothing was recorded; free space on that disk and try again",
             )
 
-    def settle(self, settled: Settled) -> None:
+    def settle(self, settled: "Settled") -> None:
         """Save how far HQ has the log; further back than before is as good as further on."""
         log, cursor, position = settled
         begin, begin_bytes = position, 0
@@ -181,7 +186,7 @@ class Outbox:
             (cursor.seq, cursor.id, position, begin, begin_bytes, log),
         )
 
-    def prune(self, log: Log, *, before: int = 0) -> int:
+    def prune(self, log: "Log", *, before: int = 0) -> int:
         """Let acknowledged rows go: those before a position, and the oldest beyond the limits.
 
         At most a few thousand rows at a time; call it again for more.
@@ -216,8 +221,10 @@ class Outbox:
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def acked(self) -> dict[Log, tuple[Cursor, int]]:
+    def acked(self) -> "dict[Log, tuple[Cursor, int]]":
         """HQ's cursor in each log, and the position that it stands for."""
+        from buswire.cursors import Cursor  # noqa: PLC0415 - see the module's docstring
+
         return {
             log: (Cursor(seq, id_), position)
             for log, seq, id_, position in self._connection.execute(
@@ -225,17 +232,22 @@ class Outbox:
             )
         }
 
-    def is_pending(self, log: Log, position: int) -> bool:
+    def is_pending(self, log: "Log", position: int) -> bool:
         """Whether that entry is still on its way to HQ."""
         return position > self._ends(log)[2]
 
-    def position_of(self, log: Log, record_id: str) -> int | None:
+    def position_of(self, log: "Log", record_id: str) -> int | None:
         """Where the record stands in the log, or None when it is not kept."""
         row = self._connection.execute(_SQL[log].find, (bytes.fromhex(record_id),)).fetchone()
         return None if row is None else int(row[0])
 
-    def entries(self, log: Log, *, after: int, most: int, most_bytes: int) -> Sequence[Entry]:
+    def entries(self, log: "Log", *, after: int, most: int, most_bytes: int) -> "Sequence[Entry]":
         """The entries behind a position, in order; at least one where there is any."""
+        from msgspec import Raw  # noqa: PLC0415 - see the module's docstring
+
+        from buswire.messages import Record  # noqa: PLC0415
+        from buswire.uplink import Entry  # noqa: PLC0415
+
         found: list[Entry] = []
         size_bytes = 0
         for position, id_, kind, said_at, data in self._connection.execute(
@@ -249,20 +261,20 @@ class Outbox:
             )
         return found
 
-    def head(self, log: Log) -> int:
+    def head(self, log: "Log") -> int:
         """The position of the newest entry, 0 when there never was one."""
         return int(self._ends(log)[0])
 
-    def pending(self, log: Log) -> int:
+    def pending(self, log: "Log") -> int:
         """How many entries of the log HQ has not acknowledged."""
         return self.backlog(log).rows
 
-    def backlog(self, log: Log) -> Backlog:
+    def backlog(self, log: "Log") -> Backlog:
         """How much of the log HQ has not acknowledged."""
         head, total_bytes, acked, acked_bytes = self._ends(log)
         return Backlog(head - acked, total_bytes - acked_bytes)
 
-    def oldest_pending_at(self, log: Log) -> float | None:
+    def oldest_pending_at(self, log: "Log") -> float | None:
         """When the oldest entry that waits for HQ was said, by this device's clock."""
         begin = self._ends(log)[2]
         row = self._connection.execute(
@@ -270,7 +282,7 @@ class Outbox:
         ).fetchone()
         return None if row is None else float(row[0])
 
-    def _ends(self, log: Log) -> tuple[int, int, int, int]:
+    def _ends(self, log: "Log") -> tuple[int, int, int, int]:
         """Head and its total, and where pending begins and its total."""
         ends: tuple[int, int, int, int] = self._connection.execute(_SQL[log].ends).fetchone()
         return ends

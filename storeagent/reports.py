@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from buswire.messages import Report
+from buswire.messages import Report, encode_data
 from storeagent.errors import InvalidEntry
 
 Cell = str | int | float | bool | None
@@ -150,6 +150,20 @@ def cut(name: str, key: str, table: Table) -> list[Report]:
         )
         for part, rows in enumerate(chunks, 1)
     ]
+
+
+def encode_part(part: Report) -> bytes:
+    """The exact bytes of a part's record.
+
+    Raises:
+        InvalidEntry: Something in it is no text.
+    """
+    try:
+        return encode_data(part)
+    except UnicodeEncodeError:
+        raise InvalidEntry(
+            "the table has characters that are no text", hint="it was decoded wrongly; use UTF-8"
+        ) from None
 
 
 # --- CSV -----------------------------------------------------------------------------------------

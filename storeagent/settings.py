@@ -1,7 +1,7 @@
 """What a device was set up to be: the settings file of its home, read and checked.
 
 Owns the names and meanings of the settings, and where things are in a home. Must not know links,
-databases or commands. Whoever only needs the limits does not pay for the rest.
+databases or commands. Whoever needs the limits alone asks `limits`, which is cheaper.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,9 @@ from buswire.device import Timing
 from buswire.errors import WireError
 from buswire.names import identifier, new_identifier
 from buswire.topics import DEFAULT_ROOT, Identity, Topics
-from storeagent.database import FILE_NAME as DATABASE_NAME
 from storeagent.errors import AgentError
-from storeagent.limits import Limits
+from storeagent.limits import SETTINGS_NAME, Limits
 
-SETTINGS_NAME = "agent.toml"
 LOCK_NAME = "daemon.lock"
 STATUS_NAME = "daemon.json"
 HINT_CREATE = "set this device up: storeagent init --store STORE --device DEVICE"
@@ -73,11 +71,6 @@ class AgentSettings:
         return Topics(self.root)
 
 
-def database_path(home: Path) -> Path:
-    """Where a home has its database."""
-    return home / DATABASE_NAME
-
-
 def read_agent_settings(home: Path) -> AgentSettings:
     """Read and check the settings of a home.
 
@@ -92,21 +85,6 @@ def read_agent_settings(home: Path) -> AgentSettings:
         return parse_settings(read_settings(path, hint_create=HINT_CREATE))
     except (WireError, SettingsError) as error:
         raise SettingsError(f"{path}: {error}", hint=error.hint) from error
-
-
-def read_limits(home: Path) -> Limits:
-    """Read the limits alone; costs nothing worth mentioning where none are set.
-
-    Raises:
-        HomeError: There are no settings, or they are not TOML.
-        SettingsError: A setting is unknown or cannot be.
-    """
-    try:
-        if b"limits" not in (home / SETTINGS_NAME).read_bytes():
-            return Limits()
-    except OSError:
-        pass  # the full reading says what is wrong
-    return read_agent_settings(home).limits
 
 
 def parse_settings(raw: Mapping[str, Any]) -> AgentSettings:

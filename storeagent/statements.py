@@ -1,35 +1,24 @@
-"""What staff and scripts say: each statement changes inbox and outbox in one transaction.
+"""What staff say about work: each statement changes inbox and outbox in one transaction.
 
-Owns the statements' rules: nothing said moves a delivery backwards, nothing is recorded twice under
-one key, and nothing is accepted that cannot be kept. Must not know MQTT, nor whether a daemon runs:
-the daemon sends what it finds in the outbox.
+Owns the statements' rules: nothing said moves a delivery backwards, and nothing is said twice.
+Must not know MQTT, nor whether a daemon runs: the daemon sends what it finds in the outbox.
 
 Everything a method has accepted is durable when it returns.
 """
 
 import enum
-import hashlib
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
 
 from buskit.database import Database
 from buswire.errors import WireError
-from buswire.messages import Alert, Receipt, Reply, StoreFacts, encode_data
+from buswire.messages import Receipt, Reply, StoreFacts, encode_data
 from buswire.states import STORE_RANK, State
-from storeagent.alerts import check_alert
 from storeagent.errors import InvalidEntry, NoSuchWork
 from storeagent.inbox import Delivery, Inbox, Item
 from storeagent.limits import Limits
 from storeagent.memory import Memory
-from storeagent.outbox import Outbox
-
-if TYPE_CHECKING:
-    from storeagent.reports import Table
-
-_KEY_CHARACTERS = 128
-_LINE_CHARACTERS = 500
+from storeagent.scripts import Recorded, Scripts, check_line, random_id
 
 
 class Outcome(enum.Enum):
@@ -53,30 +42,8 @@ class Said:
     delivery: Delivery
 
 
-class Recorded(NamedTuple):
-    """An entry of a script's, or the parts of a report."""
-
-    id: str
-    """Of the record; of a report, its key."""
-    new: bool
-    """Whether anything was recorded; if not, it was recorded before under the same key."""
-    parts: int = 1
-    rows: int = 0
-
-
-def random_id() -> str:
-    """A new 128-bit id in hex."""
-    return os.urandom(16).hex()
-
-
-def derived_id(kind: str, key: str, part: int | None = None) -> str:
-    """The id of a record whose caller has a key of its own, the same whenever it is retried."""
-    text = "\0".join([kind, key] if part is None else [kind, key, str(part)])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-class Statements:
-    """Says things on behalf of the people and scripts at one device."""
+class Statements(Scripts):
+    """Says things on behalf of the people, and of the scripts, at one device."""
 
     def __init__(
         self,
@@ -94,11 +61,8 @@ class Statements:
             new_id: A random 128-bit id in hex.
             limits: What may be kept.
         """
-        self._database = database
-        self._wall_clock = wall_clock
-        self._new_id = new_id
+        super().__init__(database, wall_clock=wall_clock, new_id=new_id, limits=limits)
         self.inbox = Inbox(database)
-        self.outbox = Outbox(database, limits)
 
     # --- about work ------------------------------------------------------------------------------
 
@@ -131,7 +95,7 @@ class Statements:
         """Answer in the directive's thread; raises as `done`. Each call is a new answer."""
         if not text.strip():
             raise InvalidEntry("the reply is empty")
-        _check_line("the name of who says it", by)
+        check_line("the name of who says it", by)
         record_id = self._new_id()
         data = _encoded(Reply(directive=directive, role=role, text=text, by=by))
         with self._database.write():
@@ -169,71 +133,6 @@ class Statements:
         """What HQ says about this store."""
         return Memory(self._database).facts()
 
-    # --- of scripts ------------------------------------------------------------------------------
-
-    def alert(
-        self,
-        kind: str,
-        fields: Mapping[str, object],
-        *,
-        key: str | None = None,
-        note: str = "",
-        by: str = "",
-    ) -> Recorded:
-        """Raise an alert; with a key, idempotent.
-
-        Args:
-            kind: One of `alerts.KINDS`.
-            fields: What the kind demands.
-            key: The caller's own name for it: said again with the same key, it is not new.
-            note: Free text.
-            by: Who says it.
-
-        Raises:
-            InvalidEntry: It does not fit its kind. Nothing was recorded.
-            OutboxFull: Too much waits for HQ. Nothing was recorded.
-            DatabaseError: See `Database.write`. Nothing was recorded.
-        """
-        checked = check_alert(kind, fields)
-        _check_line("the name of who says it", by)
-        record_id = self._id_of(f"alert/{kind}", key)
-        data = _encoded(Alert(alert=kind, fields=checked, note=note, by=by))
-        with self._database.write():
-            self.outbox.refuse_when_disk_low()
-            added = self.outbox.add("act", record_id, "alert", data, said_at=self._wall_clock())
-        return Recorded(record_id, added.new)
-
-    def report(self, name: str, table: "Table", *, key: str) -> Recorded:
-        """Record a table of figures, all of it or nothing; idempotent by name and key.
-
-        Args:
-            name: What the report is called, such as daily-sales.
-            table: The figures.
-            key: Which report it is; `reports.content_key` unless the caller has a better one.
-
-        Raises:
-            InvalidEntry: It cannot be sent. Nothing was recorded.
-            OutboxFull: Too much waits for HQ. Nothing was recorded.
-            DatabaseError: See `Database.write`. Nothing was recorded.
-        """
-        from storeagent.reports import check_report_name, cut  # noqa: PLC0415 - csv and more
-
-        check_report_name(name)
-        _check_key(key)
-        parts = cut(name, key, table)
-        # The parts of one report are all there or none is, so the first one speaks for all.
-        entries = [(derived_id(f"report/{name}", key, part.part), _encoded(part)) for part in parts]
-        new = False
-        with self._database.write():
-            self.outbox.refuse_when_disk_low()
-            said_at = self._wall_clock()
-            for record_id, data in entries:
-                added = self.outbox.add("bulk", record_id, "report", data, said_at=said_at)
-                if not added.new:
-                    break
-                new = True
-        return Recorded(key, new, len(parts), len(table.rows))
-
     # --- inside ----------------------------------------------------------------------------------
 
     def _say(
@@ -246,8 +145,8 @@ class Statements:
         reason: str = "",
         note: str = "",
     ) -> Said:
-        _check_line("the name of who says it", by)
-        _check_line("the reason", reason)
+        check_line("the name of who says it", by)
+        check_line("the reason", reason)
         data = _encoded(
             Receipt(directive=directive, role=role, state=state, by=by, reason=reason, note=note)
         )
@@ -290,29 +189,10 @@ class Statements:
             )
         return delivery
 
-    def _id_of(self, kind: str, key: str | None) -> str:
-        if key is None:
-            return self._new_id()
-        _check_key(key)
-        return derived_id(kind, key)
 
-
-def _check_key(key: str) -> None:
-    if not key.strip() or len(key) > _KEY_CHARACTERS:
-        raise InvalidEntry(
-            f"the id {key[:60]!r} is empty or longer than {_KEY_CHARACTERS} characters",
-            hint="any text that is the same when the script is run again",
-        )
-
-
-def _check_line(what: str, text: str) -> None:
-    if len(text) > _LINE_CHARACTERS:
-        raise InvalidEntry(f"{what} has {len(text)} characters, {_LINE_CHARACTERS} are the most")
-
-
-def _encoded(data: Receipt | Reply | Alert | object) -> bytes:
+def _encoded(data: Receipt | Reply) -> bytes:
     try:
-        return encode_data(data)  # type: ignore[arg-type]
+        return encode_data(data)
     except WireError as error:
         raise InvalidEntry(str(error), hint=error.hint) from None
     except UnicodeEncodeError:

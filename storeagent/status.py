@@ -13,11 +13,11 @@ from typing import Any
 from buskit.files import write_atomically
 from buskit.locks import FileLock
 from buswire.messages import LOGS
-from storeagent.database import open_agent_database
+from storeagent.database import database_path, open_agent_database
 from storeagent.inbox import Inbox
 from storeagent.memory import Memory
 from storeagent.outbox import Outbox
-from storeagent.settings import LOCK_NAME, STATUS_NAME, database_path, read_agent_settings
+from storeagent.settings import LOCK_NAME, STATUS_NAME, read_agent_settings
 
 
 @dataclass(slots=True)

@@ -11,14 +11,13 @@ from buskit.cli import home_option
 from buskit.homes import make_home, read_settings, write_settings
 from buskit.link_settings import Address
 from buskit.terminal import narrate
-from storeagent.database import open_agent_database
+from storeagent.database import database_path, open_agent_database
+from storeagent.limits import SETTINGS_NAME
 from storeagent.settings import (
-    SETTINGS_NAME,
     AgentSettings,
     HookSettings,
     SettingsError,
     as_toml,
-    database_path,
     parse_settings,
 )
 

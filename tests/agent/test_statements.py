@@ -10,7 +10,8 @@ from buswire.states import State
 from storeagent.errors import InvalidEntry, NoSuchWork, OutboxFull
 from storeagent.limits import Limits
 from storeagent.reports import content_key, make_table
-from storeagent.statements import Outcome, derived_id
+from storeagent.scripts import derived_id
+from storeagent.statements import Outcome
 from tests.agent.words import ALL_ANY, ALL_MANAGER, STORE_ANY, Bench, ids
 
 D1 = ids("d", 1)
