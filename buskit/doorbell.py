@@ -22,6 +22,7 @@ from buskit.files import write_atomically
 _FILE_NAME = "doorbell"
 _LOOPBACK = "127.0.0.1"
 _RING = b"storebus: look\n"
+_LOOK_SECONDS = 0.5
 _MOST_RINGS_AT_ONCE = 1000  # someone who rings without end must not keep the daemon at the door
 
 
@@ -35,6 +36,63 @@ def ring(home: Path) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bell:
             bell.setblocking(False)
             bell.sendto(_RING, (_LOOPBACK, port))
+
+
+class Bell:
+    """Rings again and again on behalf of one program, each time for the price of one datagram.
+
+    It looks for the daemon at most twice a second, so a daemon that starts in between finds what
+    was written meanwhile by itself, as it does whenever it starts. Used by one thread at a time.
+    """
+
+    def __init__(self, home: Path) -> None:
+        """Belong to the daemon of this home, whether one is running or not."""
+        self._path = str(home / _FILE_NAME)
+        self._socket: socket.socket | None = None
+        self._line = b""
+        self._look_at = 0.0
+
+    def ring(self) -> None:
+        """Wake the daemon; as `ring`."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            self._look()
+        if self._socket is not None:
+            try:
+                self._socket.send(_RING)
+            except OSError:  # nobody listens there any more
+                self._look_at = 0.0
+
+    def close(self) -> None:
+        """Let go of the socket; idempotent, and the next ring looks for the daemon again."""
+        self._drop()
+        self._look_at = 0.0
+
+    def _look(self) -> None:
+        try:
+            with open(self._path, "rb") as file:  # noqa: PTH123 - twice as quick as a Path
+                line = file.read(8)
+            if line == self._line:
+                return
+            self._drop()
+            bell = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        except OSError:
+            self._drop()
+            return
+        try:
+            bell.setblocking(False)
+            bell.connect((_LOOPBACK, int(line)))
+        except (OSError, ValueError, OverflowError):
+            bell.close()
+        else:
+            self._socket, self._line = bell, line
+
+    def _drop(self) -> None:
+        bell, self._socket = self._socket, None
+        self._line = b""
+        if bell is not None:
+            bell.close()
 
 
 class Doorbell:

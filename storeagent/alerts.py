@@ -19,6 +19,8 @@ _MOST_CHARACTERS = 500
 _NOTE_CHARACTERS = 10_000
 """So no alert comes near the limit of a record."""
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 class Field(NamedTuple):
     """One field of a kind of alert."""
@@ -125,7 +127,7 @@ def encode_alert(kind: str, fields: Mapping[str, Value], *, note: str, by: str) 
     if by:
         data["by"] = by
     try:
-        return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+        return _encode(data).encode()
     except UnicodeEncodeError:
         raise InvalidEntry(
             "the text has characters that are no text", hint="it was decoded wrongly; use UTF-8"

@@ -4,15 +4,17 @@ Owns the open database of a program and its doorbell. Works without the daemon a
 network, beside the daemon and other programs, and from several threads.
 """
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from buskit.database import Database, DatabaseFailed
+from buskit.doorbell import Bell
 from storeagent.database import database_path, open_agent_database
 from storeagent.limits import read_limits
 from storeagent.scripts import Recorded, Scripts
@@ -49,6 +51,7 @@ class Agent:
         self._lock = threading.Lock()
         self._database: Database | None = None
         self._scripts: Scripts | None = None
+        self._bell = Bell(self.home)
 
     # --- of scripts ------------------------------------------------------------------------------
 
@@ -78,9 +81,8 @@ class Agent:
 
         In each case nothing was recorded.
         """
-        return self._script(
-            lambda say: say.alert(kind, fields, key=key, note=note, by=by or self._by)
-        )
+        speaker = by or self._by
+        return self._script(lambda say: say.alert(kind, fields, key=key, note=note, by=speaker))
 
     def report(
         self,
@@ -213,39 +215,36 @@ class Agent:
         self.close()
 
     def _about(self, work: str | int, say: "Callable[[Statements, str, str], T]") -> T:
-        def find_and_say(database: Database) -> T:
-            statements = self._staff(database)
+        with self._lock, self._fresh_after_failure():
+            statements = self._staff(self._open())
             delivery = statements.find(str(work)).delivery
-            return say(statements, delivery.directive, delivery.role)
-
-        return self._write(find_and_say)
-
-    def _script(self, say: Callable[[Scripts], T]) -> T:
-        return self._write(lambda database: say(self._scripts_on(database)))
-
-    def _write(self, say: Callable[[Database], T]) -> T:
-        from buskit.doorbell import ring  # noqa: PLC0415 - sockets, which a reader does not need
-
-        with self._lock:
-            try:
-                said = say(self._open())
-            except DatabaseFailed:
-                # The file was replaced, or its disk failed: the next call begins anew.
-                self._close()
-                raise
-        ring(self.home)
+            said = say(statements, delivery.directive, delivery.role)
+            self._bell.ring()
         return said
 
-    def _scripts_on(self, database: Database) -> Scripts:
-        if self._scripts is None:
-            limits = read_limits(self.home)
-            self._scripts = Scripts(database, wall_clock=time.time, limits=limits)
-        return self._scripts
+    def _script(self, say: Callable[[Scripts], T]) -> T:
+        with self._lock, self._fresh_after_failure():
+            if self._scripts is None:
+                self._scripts = Scripts(
+                    self._open(), wall_clock=time.time, limits=read_limits(self.home)
+                )
+            said = say(self._scripts)
+            self._bell.ring()
+        return said
 
     def _staff(self, database: Database) -> "Statements":
         from storeagent.statements import Statements  # noqa: PLC0415 - an alert does not need it
 
         return Statements(database, wall_clock=time.time, limits=read_limits(self.home))
+
+    @contextlib.contextmanager
+    def _fresh_after_failure(self) -> Iterator[None]:
+        """After the file was replaced, or its disk failed, let the next call open it anew."""
+        try:
+            yield
+        except DatabaseFailed:
+            self._close()
+            raise
 
     def _open(self) -> Database:
         if self._database is None:
@@ -254,5 +253,6 @@ class Agent:
 
     def _close(self) -> None:
         database, self._database, self._scripts = self._database, None, None
+        self._bell.close()
         if database is not None:
             database.close()

@@ -18,6 +18,7 @@ where entries are read.
 """
 
 import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 LOGS: "tuple[Log, ...]" = ("act", "bulk")
 
+_LOOK_SECONDS = 1.0  # how long the disk's free space is believed
 _PRUNE_ROWS = 2_000  # at a time, so that no acknowledgement takes long
 
 
@@ -67,9 +69,16 @@ def _statements(log: "Log") -> _Statements:
             f" ORDER BY position DESC LIMIT 1) AS newest WHERE log = '{log}'"
         ),
         find=f"SELECT position FROM {log} WHERE id = ?",
+        # One statement for finding the end, checking the limits and appending.
         insert=(
             f"INSERT INTO {log} (position, id, kind, said_at, total_bytes, data)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+            " SELECT coalesce(newest.position, 0) + 1, ?1, ?2, ?3,"
+            " coalesce(newest.total_bytes, 0) + ?4, ?5"
+            f" FROM acked LEFT JOIN (SELECT position, total_bytes FROM {log}"
+            f" ORDER BY position DESC LIMIT 1) AS newest WHERE log = '{log}'"
+            " AND coalesce(newest.position, 0) - from_position < ?6"
+            " AND coalesce(newest.total_bytes, 0) - from_bytes <= ?7"
+            " ON CONFLICT (id) DO NOTHING"
         ),
         entries=(
             f"SELECT position, id, kind, said_at, data FROM {log} WHERE position > ?"
@@ -94,6 +103,7 @@ class Outbox:
         self._connection = database.connection
         self._folder = None if database.path is None else database.path.parent
         self.limits = limits or Limits()
+        self._look_at = 0.0
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -120,35 +130,34 @@ class Outbox:
         Raises:
             OutboxFull: Too much waits for HQ. Nothing was changed.
         """
-        sql = _SQL[log]
-        head, total_bytes, acked, acked_bytes = self._ends(log)
-        rows, size_bytes = head - acked, total_bytes - acked_bytes
         limits = self.limits
         most_rows = limits.rows + (limits.reserve_rows if reserve else 0)
         most_bytes = limits.size_bytes + (limits.reserve_bytes if reserve else 0)
-        if rows >= most_rows or size_bytes + len(data) > most_bytes:
-            known = self.position_of(log, record_id)
-            if known is not None:
-                return Added(known, new=False)
-            raise OutboxFull(
-                f"the outbox is full: {rows} entries with {size_bytes / 1e6:.1f} MB wait for HQ "
-                f"in the log {log}, {most_rows} entries or {most_bytes / 1e6:.1f} MB are the most",
-                hint="nothing was recorded; see `storeagent status` for why nothing gets through, "
-                "and try again when the backlog is smaller",
-            )
-        row = (
-            head + 1,
-            bytes.fromhex(record_id),
-            kind,
-            said_at,
-            total_bytes + len(data),
-            data,
+        size_bytes = len(data)
+        added = self._connection.execute(
+            _SQL[log].insert,
+            (
+                bytes.fromhex(record_id),
+                kind,
+                said_at,
+                size_bytes,
+                data,
+                most_rows,
+                most_bytes - size_bytes,
+            ),
         )
-        if self._connection.execute(sql.insert, row).rowcount:
-            return Added(head + 1, new=True)
+        if added.rowcount:
+            return Added(added.lastrowid or 0, new=True)
         known = self.position_of(log, record_id)
-        assert known is not None  # the insert found it
-        return Added(known, new=False)
+        if known is not None:
+            return Added(known, new=False)
+        rows, size_bytes = self.backlog(log)
+        raise OutboxFull(
+            f"the outbox is full: {rows} entries with {size_bytes / 1e6:.1f} MB wait for HQ "
+            f"in the log {log}, {most_rows} entries or {most_bytes / 1e6:.1f} MB are the most",
+            hint="nothing was recorded; see `storeagent status` for why nothing gets through, "
+            "and try again when the backlog is smaller",
+        )
 
     def refuse_when_disk_low(self) -> None:
         """Refuse new entries of people and scripts while the disk is nearly full.
@@ -156,7 +165,8 @@ class Outbox:
         Raises:
             OutboxFull: There is less room than the limits demand.
         """
-        if self._folder is None:
+        now = time.monotonic()
+        if self._folder is None or now < self._look_at:
             return
         free_bytes = _free_bytes(str(self._folder))
         if free_bytes < self.limits.least_free_bytes:
@@ -165,6 +175,7 @@ class Outbox:
                 f"and {self.limits.least_free_bytes / 1e6:.0f} MB must stay free",
                 hint="nothing was recorded; free space on that disk and try again",
             )
+        self._look_at = now + _LOOK_SECONDS
 
     def settle(self, settled: "Settled") -> None:
         """Save how far HQ has the log; further back than before is as good as further on."""
