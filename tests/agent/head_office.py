@@ -12,9 +12,11 @@ from buswire.messages import (
     Ack,
     Answer,
     Bye,
+    Directive,
     Hello,
     Hub,
     Log,
+    Receipt,
     Record,
     Records,
     Snapshot,
@@ -62,11 +64,16 @@ class HeadOffice:
         self.lost: dict[Log, int] = {}
         self.facts: StoreFacts = FACTS
         self.silent = False
+        self.keeps_deliveries = False
+        """Whether a snapshot names what was issued and is not finished, as a real one does."""
 
     # --- speaking --------------------------------------------------------------------------------
 
     def issue(self, channel: Channel, number: int = 1, **changes: object) -> Heard:
         """Append a directive to a channel and give the message that publishes it."""
+        if self.keeps_deliveries:
+            raw = msgspec.Raw(encode_data(directive(number, **changes)))
+            self.items.append(SnapshotItem(role=channel.role, state=State.PENDING, data=raw))
         return self.append(channel, self.words.issue(number, **changes))
 
     def append(self, channel: Channel, *records: Record) -> Heard:
@@ -157,8 +164,20 @@ class HeadOffice:
             if record.id in self.taken:
                 self.twice += 1
             self.taken[record.id] = record
+            if self.keeps_deliveries and record.kind == "receipt":
+                self._count(msgspec.json.decode(record.data, type=Receipt))
         self.uplink[log] = advance(message.after, [record.id for record in message.records])
         return [Ack(run=self.run, log=log, cursor=self.uplink[log])]
+
+    def _count(self, receipt: Receipt) -> None:
+        for place, item in enumerate(self.items):
+            named = msgspec.json.decode(item.data, type=Directive).id, item.role
+            if named == (receipt.directive, receipt.role):
+                if receipt.state in {State.DONE, State.CANNOT}:
+                    del self.items[place]
+                else:
+                    self.items[place] = msgspec.structs.replace(item, state=receipt.state)
+                return
 
     def _to(self, *messages: object) -> list[Heard]:
         topic = self.topics.to(self.identity)
