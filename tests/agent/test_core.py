@@ -391,7 +391,7 @@ _json = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     kind=st.sampled_from(["records", "welcome", "snapshot", "ack", "heads", "hub", "nudge", "?"]),
     rest=st.dictionaries(

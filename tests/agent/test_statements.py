@@ -195,3 +195,18 @@ def test_texts_that_are_no_text_are_refused(bench: Bench) -> None:
         bench.statements.done(D1, "any", by="x" * 501)
     with pytest.raises(InvalidEntry):
         bench.statements.alert("incident", {"what": "x"}, key=" ")
+
+
+def test_an_alert_is_written_as_the_contract_has_it(bench: Bench) -> None:
+    """The hand-written JSON is what the contract's type would encode, and decodes to it."""
+    from buswire.messages import DEVICE_KINDS, Alert, decode_data, encode_data
+    from storeagent.alerts import encode_alert
+
+    fields: dict[str, str | int | float | bool | None] = {"sku": 'é\n\x01"', "on_hand": 2.5}
+    for note, by in (("", ""), ("a \u2028 b", "Ana")):
+        written = encode_alert("replenishment", fields, note=note, by=by)
+        alert = Alert(alert="replenishment", fields=fields, note=note, by=by)
+        assert decode_data("alert", written, DEVICE_KINDS) == alert
+        assert json.loads(written) == json.loads(encode_data(alert))
+    with pytest.raises(InvalidEntry, match="10001 characters"):
+        encode_alert("incident", {"what": "x"}, note="x" * 10_001, by="")
