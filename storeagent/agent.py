@@ -8,8 +8,6 @@ Invariants:
 - What has gathered is one batch, one transaction; then it is sent.
 - While the disk takes nothing, the link stays up, what arrives is dropped (the protocol asks for it
   again), and the daemon tries again by itself.
-- What the link does not take now waits here, bounded by the protocol's own windows, and is gone
-  with the connection; nothing spins.
 """
 
 import contextlib
@@ -20,7 +18,6 @@ import signal
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -48,15 +45,14 @@ from buskit.link import (
 )
 from buskit.locks import FileLock, LockBusy
 from buskit.terminal import narrate
+from storeagent.carrier import Carrier
 from storeagent.core import (
     AgentCore,
     Event,
     Heard,
     Linked,
-    Outgoing,
     Publish,
     Rang,
-    Subscribe,
     Unlinked,
 )
 from storeagent.database import database_path, open_agent_database
@@ -70,7 +66,6 @@ _POLL_SECONDS = 1.0
 _BATCH_EVENTS = 500
 _BATCH_BYTES = 4 * 1024 * 1024
 _GATHERED_BYTES_LIMIT = 32 * 1024 * 1024
-_SUBACK_SECONDS = 5.0
 _STATUS_SECONDS = 1.0
 _RETRY_FIRST_SECONDS = 1.0
 _RETRY_MOST_SECONDS = 30.0
@@ -152,9 +147,6 @@ class AgentProcess:
         self._status = DaemonStatus(pid=os.getpid(), started_at=time.time())
         self._status_said: DaemonStatus | None = None
         self._status_at = 0.0
-        self._waiting: deque[Publication] = deque()
-        self._listening: frozenset[str] = frozenset()
-        self._suback_by: float | None = None
         self._retry_at: float | None = None
         self._retries = 0
         self._held: list[Event] = []
@@ -181,6 +173,7 @@ class AgentProcess:
             self._link = Link(
                 self._link_settings(bye), deliver=self._gather, random=self._random, loop=loop
             )
+            self._carrier = Carrier(self._link, qos=self._settings.qos)
             bell = self._open_doorbell(loop)
             if self._settings.hook is not None:
                 self._hooks = Hooks(self._home, self._settings.hook, say=self._say)
@@ -230,7 +223,7 @@ class AgentProcess:
         due = self._core.next_at()
         if events or self._others_wrote() or (due is not None and due <= now):
             self._handle(events, now)
-        self._send_waiting(now)
+        self._carrier.pump(now)
         self._tell_status()
 
     def _next_events(self) -> list[Event]:
@@ -266,19 +259,17 @@ class AgentProcess:
                 events.append(Heard(topic, payload))
             case Connected(address):
                 self._say(f"connected to {address}")
-                self._waiting.clear()
-                self._listening = frozenset()
-                self._suback_by = None
+                self._carrier.connected()
                 self._status.connected, self._status.address = True, address
                 self._status.refused = ()
                 events.append(Linked())
             case Disconnected(reason):
                 self._say(f"the connection is gone: {reason}")
-                self._waiting.clear()
+                self._carrier.forget()
                 self._status.connected = False
                 events.append(Unlinked())
             case Subscribed(_, refused):
-                self._suback_by = None
+                self._carrier.subscribed()
                 if refused:
                     self._say(f"the broker refuses: {', '.join(refused)}")
                     self._status.refused = tuple(sorted({*self._status.refused, *refused}))
@@ -311,36 +302,7 @@ class AgentProcess:
             self._arrivals = self._core.arrivals
             if self._hooks is not None:
                 self._hooks.wake()
-        self._carry_out(outgoing, now)
-
-    def _carry_out(self, outgoing: list[Outgoing], now: float) -> None:
-        for one in outgoing:
-            match one:
-                case Publish():
-                    self._waiting.append(self._publication(one))
-                case Subscribe(filters):
-                    self._listen(frozenset(filters), now)
-        self._send_waiting(now)
-
-    def _listen(self, filters: frozenset[str], now: float) -> None:
-        gone, new = self._listening - filters, filters - self._listening
-        self._listening = filters
-        if gone:
-            self._link.unsubscribe(gone)
-        if new and self._link.subscribe([(one, self._settings.qos) for one in sorted(new)]):
-            # What answers us must find us listening, so what we say waits for the broker's word.
-            self._suback_by = now + _SUBACK_SECONDS
-
-    def _send_waiting(self, now: float) -> None:
-        if self._suback_by is not None and now < self._suback_by:
-            return
-        self._suback_by = None
-        while self._waiting:
-            if self._link.publish(self._waiting[0]) is None:
-                if not self._link.connected:
-                    self._waiting.clear()
-                return  # no room: the next `Published` brings us here again
-            self._waiting.popleft()
+        self._carrier.carry(outgoing, now)
 
     def _others_wrote(self) -> bool:
         """Whether another process has written since the last batch, in case nobody rang."""
@@ -358,7 +320,7 @@ class AgentProcess:
         if self._status.problem != str(error):
             self._say(f"cannot save: {error}; trying again")
         self._status.problem = str(error)
-        self._waiting.clear()
+        self._carrier.forget()
 
     def _reopen(self, now: float) -> None:
         """Open the database anew, since nobody knows what a failing disk has kept."""

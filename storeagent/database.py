@@ -10,6 +10,7 @@ Invariants:
 - A column called `day` is a row of `day`: time as HQ tells it, because tills wake up in 1970.
 """
 
+import sqlite3
 from pathlib import Path
 
 from buskit.database import Database, Migration, open_database
@@ -192,3 +193,20 @@ def agent_database_from(image: bytes) -> Database:
     return Database.from_bytes(
         image, MIGRATIONS, application_id=APPLICATION_ID, what="the agent's database"
     )
+
+
+def empty_image() -> bytes:
+    """Return the image of an empty database with small pages, for very many in one process."""
+    with open_agent_database(":memory:") as template:
+        tables = list(template.connection.iterdump())
+        version = template.version
+    small = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        small.execute("PRAGMA page_size = 1024")
+        for statement in tables:
+            small.execute(statement)
+        small.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        small.execute(f"PRAGMA user_version = {version}")
+        return small.serialize()
+    finally:
+        small.close()

@@ -299,6 +299,10 @@ class Inbox:
         """How many deliveries stand in each state."""
         return dict(self._connection.execute("SELECT state, count(*) FROM delivery GROUP BY state"))
 
+    def open_count(self) -> int:
+        """How many deliveries HQ still waits for."""
+        return self._single("SELECT count(*) FROM delivery WHERE open = 1")
+
     def todo_count(self) -> int:
         """How many deliveries somebody should look at."""
         return self._single("SELECT count(*) FROM delivery WHERE todo = 1")

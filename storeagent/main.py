@@ -1,10 +1,24 @@
 """The command `storeagent`: its verbs by section. Each verb is imported only when it runs."""
 
+import click
+
 from buskit.cli import CommandGroup
 
 _COMMANDS = "storeagent.commands"
 
-main = CommandGroup(
+
+class _WithFleet(CommandGroup):
+    """Knows one command that no list shows: it is for demonstrations and load, not for stores."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "fleet":
+            return super().get_command(ctx, cmd_name)
+        from storeagent.commands.fleet import fleet  # noqa: PLC0415 - like the other verbs
+
+        return fleet
+
+
+main = _WithFleet(
     name="storeagent",
     help=(
         "A store device on the bus: its work, its answers, its figures.\n\n"
