@@ -1,0 +1,1 @@
+"""Tests of the embedded broker: over real sockets wherever a socket is what matters."""
