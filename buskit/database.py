@@ -17,13 +17,11 @@ Invariants:
 """
 
 import contextlib
-import os
 import sqlite3
-import stat
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import NoReturn, Self
 
 from buskit.database_copy import copy_database
@@ -40,6 +38,16 @@ from buskit.database_errors import (
     named,
     translate,
     translate_os,
+)
+from buskit.database_opening import (
+    MEMORY,
+    Terms,
+    connect,
+    file_identity,
+    identify,
+    refuse_newer,
+    require_file,
+    roll_back,
 )
 from buskit.locks import FileLock, LockBusy
 from buskit.migrations import Migration, apply_migration
@@ -59,23 +67,8 @@ __all__ = [
     "open_database",
 ]
 
-MEMORY = ":memory:"
-
 # The write-ahead log is cut back to this after a checkpoint; a huge import would leave it huge.
 _WAL_LIMIT_BYTES = 32 * 1024 * 1024
-_STATEMENTS_CACHED = 256
-
-
-@dataclass(frozen=True)
-class _Terms:
-    """What a caller demands of a database, see `open_database`."""
-
-    migrations: Sequence[Migration]
-    application_id: int
-    what: str
-    hint_create: str
-    create: bool
-    busy_seconds: float
 
 
 class Database:
@@ -88,7 +81,7 @@ class Database:
             `write()` break the rule of one writer.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None, terms: _Terms) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path | None, terms: Terms) -> None:
         """Take over a connection that is fully set up; use `open_database` instead."""
         self.connection = connection
         self.path = path
@@ -96,7 +89,8 @@ class Database:
         self.version = 0
         self._busy_seconds = terms.busy_seconds
         self._lock = None if path is None else FileLock(f"{path}.lock")
-        self._file = None if path is None else _file_identity(path)
+        self._name = None if path is None else str(path)
+        self._file = None if path is None else file_identity(path)
         self._broken: str | None = None
         self._closed = False
 
@@ -109,22 +103,22 @@ class Database:
         Raises:
             DatabaseError: The image is not one of ours, is newer than this program, or is damaged.
         """
-        connection = _connect(MEMORY, busy_seconds=0, any_thread=False)
+        connection = connect(MEMORY, busy_seconds=0, any_thread=False)
         try:
             # An image in WAL mode cannot live in memory; these two bytes of the header say WAL.
             connection.deserialize(data[:18] + b"\x01\x01" + data[20:])
         except sqlite3.Error as error:
             connection.close()
             translate(error, what, None)
-        terms = _Terms(migrations, application_id, what, "", create=False, busy_seconds=0.0)
+        terms = Terms(migrations, application_id, what, "", create=False, busy_seconds=0.0)
         return cls._begin(connection, None, terms)
 
     @classmethod
-    def _begin(cls, connection: sqlite3.Connection, path: Path | None, terms: _Terms) -> Self:
+    def _begin(cls, connection: sqlite3.Connection, path: Path | None, terms: Terms) -> Self:
         """Identify, configure and migrate what `connection` is connected to, or close it."""
         database = None
         try:
-            _identify(connection, path, terms)
+            identify(connection, path, terms)
             database = cls(connection, path, terms)
             database._set_up(terms)
         except sqlite3.Error as error:
@@ -135,7 +129,7 @@ class Database:
             raise
         return database
 
-    def _set_up(self, terms: _Terms) -> None:
+    def _set_up(self, terms: Terms) -> None:
         self.connection.execute("PRAGMA foreign_keys = ON")
         self.connection.execute("PRAGMA trusted_schema = OFF")
         if self.path is not None:
@@ -171,13 +165,13 @@ class Database:
                     )
             time.sleep(0.005)
 
-    def _migrate(self, terms: _Terms) -> None:
+    def _migrate(self, terms: Terms) -> None:
         """Apply the next migration, unless another process was quicker."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             self.version = self._int_pragma("user_version")
             if self.version > len(terms.migrations):
-                _refuse_newer(self.path, self.version, terms)
+                refuse_newer(self.path, self.version, terms)
             if self.version < len(terms.migrations):
                 apply_migration(self.connection, terms.migrations[self.version])
                 self.version += 1
@@ -185,18 +179,19 @@ class Database:
                 self.connection.execute(f"PRAGMA user_version = {self.version}")
             self.connection.execute("COMMIT")
         except BaseException:
-            _roll_back(self.connection)
+            roll_back(self.connection)
             raise
 
-    @contextlib.contextmanager
-    def write(self, timeout_seconds: float | None = None) -> Iterator[sqlite3.Connection]:
+    def write(
+        self, timeout_seconds: float | None = None
+    ) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         """Run a write transaction: durable when the block has ended, undone when it raises.
 
         Args:
             timeout_seconds: How long to wait for other writers, if not `busy_seconds`.
 
-        Yields:
-            The connection. Do not commit or roll back on it.
+        Returns:
+            What gives the connection for the block. Do not commit or roll back on it.
 
         Raises:
             DatabaseBusy: Others wrote for too long. Nothing was changed.
@@ -206,21 +201,45 @@ class Database:
             DatabaseFailed: An I/O error; see there. Also when the file was replaced since.
             RuntimeError: A transaction of this object is open already.
         """
+        return _Transaction(self, timeout_seconds)
+
+    def _begin_write(self, timeout_seconds: float | None) -> sqlite3.Connection:
         self._refuse_unfit()
-        with self._locked(timeout_seconds), self._translated():
+        self._take_lock(timeout_seconds)
+        try:
             self._refuse_replaced()
             self.connection.execute("BEGIN IMMEDIATE")
+            self._refuse_migrated()
+        except BaseException as error:
+            self._abandon(error)
+            raise
+        return self.connection
+
+    def _end_write(self, error: BaseException | None) -> None:
+        if error is None:
             try:
-                self._refuse_migrated()
-                yield self.connection
                 self.connection.execute("COMMIT")
-            except BaseException as error:
-                _roll_back(self.connection)
-                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-                    # What is in the log already can move into the file, and its room be used again.
-                    with contextlib.suppress(sqlite3.Error):
-                        self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            except BaseException as failed:
+                self._abandon(failed)
                 raise
+            if self._lock is not None:
+                self._lock.release()
+        else:
+            self._abandon(error)
+
+    def _abandon(self, error: BaseException) -> None:
+        """Undo what was begun, give the lock back, and put SQLite's errors into our words."""
+        try:
+            roll_back(self.connection)
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                # What is in the log already can move into the file, and its room be used again.
+                with contextlib.suppress(sqlite3.Error):
+                    self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+        if isinstance(error, sqlite3.Error):
+            self._translate(error)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -238,7 +257,7 @@ class Database:
             try:
                 yield self.connection
             finally:
-                _roll_back(self.connection)
+                roll_back(self.connection)
 
     def changes_by_others(self) -> int:
         """Return a number that changes when another connection has committed something."""
@@ -292,7 +311,7 @@ class Database:
             return
         with self._locked():
             self._closed = True
-            _roll_back(self.connection)
+            roll_back(self.connection)
             self.connection.close()
         if self._lock is not None:
             self._lock.close()
@@ -305,8 +324,15 @@ class Database:
 
     @contextlib.contextmanager
     def _locked(self, timeout_seconds: float | None = None) -> Iterator[None]:
-        if self._lock is None:
+        self._take_lock(timeout_seconds)
+        try:
             yield
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    def _take_lock(self, timeout_seconds: float | None) -> None:
+        if self._lock is None:
             return
         limit = self._busy_seconds if timeout_seconds is None else timeout_seconds
         try:
@@ -319,21 +345,20 @@ class Database:
             ) from busy
         except OSError as error:
             translate_os(error, f"the lock of {self.what}", self._lock.path)
-        try:
-            yield
-        finally:
-            self._lock.release()
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            try:
-                translate(error, self.what, self.path)
-            except DatabaseFailed as failed:
-                self._broken = str(failed)
-                raise
+            self._translate(error)
+
+    def _translate(self, error: sqlite3.Error) -> NoReturn:
+        try:
+            translate(error, self.what, self.path)
+        except DatabaseFailed as failed:
+            self._broken = str(failed)
+            raise
 
     def _refuse_unfit(self) -> None:
         if self._closed:
@@ -348,7 +373,7 @@ class Database:
 
     def _refuse_replaced(self) -> None:
         """Refuse to write into a file that is no longer the one of this name: it would be lost."""
-        if self.path is not None and _file_identity(self.path) != self._file:
+        if self._name is not None and file_identity(self._name) != self._file:
             self._broken = "the file was replaced by another one"
             raise DatabaseFailed(
                 f"{self._named()} was moved, deleted or replaced while it was open",
@@ -371,6 +396,27 @@ class Database:
 
     def _int_pragma(self, name: str) -> int:
         return int(self.connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+class _Transaction:
+    """The block of one `Database.write`; as a generator it would cost a sixth of a commit more."""
+
+    __slots__ = ("_database", "_timeout_seconds")
+
+    def __init__(self, database: Database, timeout_seconds: float | None) -> None:
+        self._database = database
+        self._timeout_seconds = timeout_seconds
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._database._begin_write(self._timeout_seconds)  # noqa: SLF001 - half of it
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._database._end_write(error)  # noqa: SLF001
 
 
 def open_database(
@@ -405,80 +451,20 @@ def open_database(
         DatabaseFailed: It cannot be read or written.
     """
     if str(path) == MEMORY:
-        connection = _connect(MEMORY, busy_seconds=0, any_thread=any_thread)
-        terms = _Terms(migrations, application_id, what, hint_create, create=True, busy_seconds=0.0)
+        connection = connect(MEMORY, busy_seconds=0, any_thread=any_thread)
+        terms = Terms(migrations, application_id, what, hint_create, create=True, busy_seconds=0.0)
         return Database._begin(connection, None, terms)  # noqa: SLF001 - one constructor, two halves
     file = Path(path).absolute()
     try:
-        _require_file(file, what, hint_create, create=create)
+        require_file(file, what, hint_create, create=create)
         uri = f"{file.as_uri()}?mode=rw"
-        connection = _connect(uri, busy_seconds=busy_seconds, any_thread=any_thread)
+        connection = connect(uri, busy_seconds=busy_seconds, any_thread=any_thread)
     except sqlite3.Error as error:
         translate(error, what, file)
     except OSError as error:
         translate_os(error, what, file)
-    terms = _Terms(migrations, application_id, what, hint_create, create, busy_seconds)
+    terms = Terms(migrations, application_id, what, hint_create, create, busy_seconds)
     return Database._begin(connection, file, terms)  # noqa: SLF001
-
-
-def _connect(target: str, *, busy_seconds: float, any_thread: bool) -> sqlite3.Connection:
-    return sqlite3.connect(
-        target,
-        timeout=busy_seconds,
-        isolation_level=None,
-        check_same_thread=not any_thread,
-        cached_statements=_STATEMENTS_CACHED,
-        uri=target != MEMORY,
-    )
-
-
-def _require_file(path: Path, what: str, hint_create: str, *, create: bool) -> None:
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        if not create:
-            raise DatabaseMissing(f"{what} does not exist yet ({path})", hint=hint_create) from None
-        with contextlib.suppress(FileExistsError):  # another process was quicker, which is as good
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        return
-    if not stat.S_ISREG(mode):
-        raise DatabaseForeign(f"{path} is not a file", hint="name another place")
-
-
-def _identify(connection: sqlite3.Connection, path: Path | None, terms: _Terms) -> None:
-    """Refuse what is not ours or not for this version, without changing it."""
-    connection.execute("BEGIN DEFERRED")  # or someone could be making it between these lines
-    found = int(connection.execute("PRAGMA application_id").fetchone()[0])
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    filled = connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").fetchone()[0]
-    connection.execute("ROLLBACK")
-    if found == terms.application_id:
-        if version > len(terms.migrations):
-            _refuse_newer(path, version, terms)
-        return
-    if found != 0 or version != 0 or filled:
-        raise DatabaseForeign(
-            f"{named(terms.what, path)} is a database of another program or of another kind",
-            hint="name another place; nothing in it was changed",
-        )
-    if not terms.create:
-        raise DatabaseMissing(f"{named(terms.what, path)} is empty", hint=terms.hint_create)
-
-
-def _refuse_newer(path: Path | None, version: int, terms: _Terms) -> NoReturn:
-    raise DatabaseNewer(
-        f"{named(terms.what, path)} has version {version}, "
-        f"this program knows up to {len(terms.migrations)}",
-        hint="install the newer storebus here; an older one cannot read what it wrote",
-    )
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    """End the open transaction, if SQLite has not ended it by itself already."""
-    if connection.in_transaction:
-        # What led here is more telling than a failing rollback, and closing rolls back as well.
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
 
 
 def _give_up(connection: sqlite3.Connection, database: Database | None) -> None:
@@ -488,11 +474,3 @@ def _give_up(connection: sqlite3.Connection, database: Database | None) -> None:
             database.close()
         else:
             connection.close()
-
-
-def _file_identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

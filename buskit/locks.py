@@ -24,6 +24,7 @@ from buskit.errors import KitError
 # On Windows a locked byte cannot be read by others, so the pid and the lock are kept apart.
 _LOCKED_BYTE = 1 << 30
 _PID_BYTES = 20
+_NOTE_SECONDS = 0.5
 
 if sys.platform == "win32":
     import msvcrt
@@ -93,7 +94,7 @@ class FileLock:
         self._turn = threading.Lock()
         self._descriptor: int | None = None
         self._owner: int | None = None
-        self._pid_line = b""
+        self._note_at = 0.0
 
     @property
     def locked(self) -> bool:
@@ -214,8 +215,11 @@ class FileLock:
             self._turn.release()
             return
         self._owner = threading.get_ident()
-        with contextlib.suppress(OSError):  # who holds it is a courtesy; a full disk may refuse it
-            self._note_pid()
+        now = time.monotonic()
+        if now >= self._note_at:  # a courtesy, that must not slow down who locks again and again
+            self._note_at = now + _NOTE_SECONDS
+            with contextlib.suppress(OSError):  # a full disk may refuse it
+                self._note_pid()
 
     def _note_pid(self) -> None:
         line = b"%-*d" % (_PID_BYTES - 1, os.getpid()) + b"\n"
