@@ -4,11 +4,10 @@ Owns the open database of a program and its doorbell. Works without the daemon a
 network, beside the daemon and other programs, and from several threads.
 """
 
-import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -215,20 +214,27 @@ class Agent:
         self.close()
 
     def _about(self, work: str | int, say: "Callable[[Statements, str, str], T]") -> T:
-        with self._lock, self._fresh_after_failure():
-            statements = self._staff(self._open())
-            delivery = statements.find(str(work)).delivery
-            said = say(statements, delivery.directive, delivery.role)
+        with self._lock:
+            try:
+                statements = self._staff(self._open())
+                delivery = statements.find(str(work)).delivery
+                said = say(statements, delivery.directive, delivery.role)
+            except DatabaseFailed:
+                self._close()  # the file was replaced, or its disk failed: begin anew next time
+                raise
             self._bell.ring()
         return said
 
     def _script(self, say: Callable[[Scripts], T]) -> T:
-        with self._lock, self._fresh_after_failure():
-            if self._scripts is None:
-                self._scripts = Scripts(
-                    self._open(), wall_clock=time.time, limits=read_limits(self.home)
-                )
-            said = say(self._scripts)
+        with self._lock:
+            try:
+                if self._scripts is None:
+                    limits = read_limits(self.home)
+                    self._scripts = Scripts(self._open(), wall_clock=time.time, limits=limits)
+                said = say(self._scripts)
+            except DatabaseFailed:
+                self._close()  # as above
+                raise
             self._bell.ring()
         return said
 
@@ -236,15 +242,6 @@ class Agent:
         from storeagent.statements import Statements  # noqa: PLC0415 - an alert does not need it
 
         return Statements(database, wall_clock=time.time, limits=read_limits(self.home))
-
-    @contextlib.contextmanager
-    def _fresh_after_failure(self) -> Iterator[None]:
-        """After the file was replaced, or its disk failed, let the next call open it anew."""
-        try:
-            yield
-        except DatabaseFailed:
-            self._close()
-            raise
 
     def _open(self) -> Database:
         if self._database is None:
