@@ -1,0 +1,201 @@
+"""The downlink logs: dense from 1 per channel, append-only.
+
+`channel_log.no` runs through all channels in the order of writing, so "what has the hub not yet
+published" is one number. What a record says stands once in `doc`.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from msgspec import Raw
+
+from buswire.cursors import START, Cursor
+from buswire.messages import BATCH_BYTES, BATCH_RECORDS, Record, Records
+from buswire.topics import ALL_PLACE, Channel
+
+NewId = Callable[[], str]
+
+
+def add_doc(connection: sqlite3.Connection, kind: str, data: bytes) -> int:
+    """Keep what a record says; its number goes into any number of channels."""
+    cursor = connection.execute("INSERT INTO doc (kind, data) VALUES (?, ?)", (kind, data))
+    return int(cursor.lastrowid or 0)
+
+
+def append(
+    connection: sqlite3.Connection,
+    channels: Iterable[Channel],
+    doc_no: int,
+    *,
+    at: float,
+    new_id: NewId,
+) -> int:
+    """Append one record per channel, all saying the same. Returns how many there were."""
+    count = 0
+    for channel in channels:
+        name = str(channel)
+        record_id = new_id()
+        row = connection.execute(
+            "UPDATE channel SET head_seq = head_seq + 1, head_id = ? WHERE name = ?"
+            " RETURNING no, head_seq",
+            (record_id, name),
+        ).fetchone()
+        if row is None:
+            row = connection.execute(
+                "INSERT INTO channel (name, place, head_seq, head_id) VALUES (?, ?, 1, ?)"
+                " RETURNING no, head_seq",
+                (name, channel.place, record_id),
+            ).fetchone()
+        connection.execute(
+            "INSERT INTO channel_log (channel_no, seq, id, at, doc_no) VALUES (?, ?, ?, ?, ?)",
+            (row[0], row[1], bytes.fromhex(record_id), at, doc_no),
+        )
+        count += 1
+    return count
+
+
+def heads(connection: sqlite3.Connection, channels: Sequence[Channel]) -> dict[Channel, Cursor]:
+    """The head of each of these channels; a log that nothing was written to stands at the start."""
+    marks = ",".join("?" * len(channels))
+    found = {
+        name: Cursor(seq, record_id)
+        for name, seq, record_id in connection.execute(
+            f"SELECT name, head_seq, head_id FROM channel WHERE name IN ({marks})",
+            [str(channel) for channel in channels],
+        )
+    }
+    return {channel: found.get(str(channel), START) for channel in channels}
+
+
+def heads_by_region(connection: sqlite3.Connection) -> dict[str, dict[str, Cursor]]:
+    """For each region with an open store: the heads of the `all` channels and of its own."""
+    common: dict[str, Cursor] = {}
+    own: dict[str, dict[str, Cursor]] = {
+        region: {}
+        for (region,) in connection.execute(
+            "SELECT DISTINCT region FROM store WHERE closed_at IS NULL"
+        )
+    }
+    for name, place, seq, record_id in connection.execute(
+        "SELECT name, place, head_seq, head_id FROM channel"
+        " WHERE place = ? OR (place >= 'region/' AND place < 'region0')",
+        (ALL_PLACE,),
+    ):
+        region = place.partition("/")[2]
+        if place == ALL_PLACE:
+            common[name] = Cursor(seq, record_id)
+        elif region in own:
+            own[region][name] = Cursor(seq, record_id)
+    return {region: common | heads for region, heads in own.items()}
+
+
+class Logs:
+    """Reads the logs for `buswire.headoffice.judge`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Read through this connection."""
+        self._connection = connection
+
+    def id_at(self, channel: Channel, seq: int) -> str | None:
+        """The id of that record, or None where the log has no such number."""
+        row = self._connection.execute(
+            "SELECT id FROM channel_log WHERE seq = ?"
+            " AND channel_no = (SELECT no FROM channel WHERE name = ?)",
+            (seq, str(channel)),
+        ).fetchone()
+        return None if row is None else bytes(row[0]).hex()
+
+
+_RECORD = "channel_log.id, doc.kind, channel_log.at, doc.data"
+
+
+def _record(row: Sequence[object]) -> Record:
+    record_id, kind, at, data = row
+    return Record(id=bytes(record_id).hex(), kind=kind, at=at, data=Raw(data))  # type: ignore[arg-type]
+
+
+def replay(
+    connection: sqlite3.Connection, after: Mapping[Channel, Cursor], *, most_bytes: int
+) -> tuple[list[Records], dict[Channel, Cursor]]:
+    """What follows these cursors, densely, up to about `most_bytes` in all.
+
+    Returns:
+        The messages, and for each channel how far they go.
+    """
+    messages: list[Records] = []
+    through = dict(after)
+    left = most_bytes
+    for channel, cursor in after.items():
+        at = cursor
+        while left > 0:
+            message = _one_message(connection, channel, at, most_bytes=min(left, BATCH_BYTES))
+            if message is None:
+                break
+            messages.append(message)
+            at = Cursor(at.seq + len(message.records), message.records[-1].id)
+            left -= sum(len(record.data) + 100 for record in message.records)  # type: ignore[arg-type]
+        through[channel] = at
+    return messages, through
+
+
+def _one_message(
+    connection: sqlite3.Connection, channel: Channel, after: Cursor, *, most_bytes: int
+) -> Records | None:
+    records: list[Record] = []
+    size = 0
+    for row in connection.execute(
+        f"SELECT {_RECORD} FROM channel_log JOIN doc ON doc.no = channel_log.doc_no"
+        " WHERE channel_no = (SELECT no FROM channel WHERE name = ?) AND seq > ?"
+        " ORDER BY seq LIMIT ?",
+        (str(channel), after.seq, BATCH_RECORDS),
+    ):
+        size += len(row[3])
+        if records and size > most_bytes:
+            break
+        records.append(_record(row))
+    return Records(log=str(channel), after=after, records=records) if records else None
+
+
+class Unpublished(NamedTuple):
+    """What the hub has yet to publish: messages, and the number to remember when it has."""
+
+    messages: list[tuple[Channel, Records]]
+    through_no: int
+
+
+def unpublished(connection: sqlite3.Connection, after_no: int, *, most: int) -> Unpublished:
+    """The records behind a place in the order of writing, as messages of consecutive ones."""
+    runs: dict[str, tuple[int, list[Record], int]] = {}
+    messages: list[tuple[Channel, Records]] = []
+    before_ids: dict[str, str] = {}
+    through = after_no
+
+    def close(name: str) -> None:
+        first_seq, records, _ = runs.pop(name)
+        before = Cursor(first_seq - 1, before_ids[name])
+        messages.append((Channel.parse(name), Records(log=name, after=before, records=records)))
+
+    for no, name, seq, *record_row in connection.execute(
+        f"SELECT channel_log.no, channel.name, channel_log.seq, {_RECORD} FROM channel_log"
+        " JOIN channel ON channel.no = channel_log.channel_no"
+        " JOIN doc ON doc.no = channel_log.doc_no"
+        " WHERE channel_log.no > ? ORDER BY channel_log.no LIMIT ?",
+        (after_no, most),
+    ):
+        record = _record(record_row)
+        size = len(record_row[3])
+        run = runs.get(name)
+        if run is not None and run[2] + size > BATCH_BYTES:
+            close(name)
+            run = None
+        if run is None:
+            before_ids[name] = Logs(connection).id_at(Channel.parse(name), seq - 1) or ""
+            runs[name] = (seq, [record], size)
+        else:
+            run[1].append(record)
+            runs[name] = (run[0], run[1], run[2] + size)
+        through = no
+    for name in list(runs):
+        close(name)
+    return Unpublished(messages, through)

@@ -1,0 +1,215 @@
+"""The roster in the ledger: regions, stores, roles, mailboxes, and the version of channel sets.
+
+A store's set version rises with every change of what its devices should hear (region, roles,
+closing, a device's roles). It is a cursor like any other, number and random id, so that a ledger put
+back from an older copy cannot be mistaken for the one that went on.
+
+A store that closes keeps its rows; its mailboxes come back with their open work when it opens again.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from buswire.cursors import Cursor
+from buswire.messages import StoreFacts
+from buswire.topics import ANY_ROLE, Channel, channels_of
+from hqconsole.audience import Mailbox, OpenStore, Organisation
+from hqconsole.errors import HqError
+from hqconsole.roster import RosterDifference, StoreRow, difference
+
+NewId = Callable[[], str]
+
+
+class Place(NamedTuple):
+    """What answering a device needs to know of its store."""
+
+    store_no: int
+    open: bool
+    region: str
+    roles: tuple[str, ...]
+    set_version: Cursor
+    facts: StoreFacts
+
+
+def place_of(connection: sqlite3.Connection, store_id: str) -> Place | None:
+    """The store as the protocol sees it, or None when the roster does not have it."""
+    row = connection.execute(
+        "SELECT no, closed_at IS NULL, region, roles, set_seq, set_id, name, timezone"
+        " FROM store WHERE id = ?",
+        (store_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    no, is_open, region, roles, seq, set_id, name, timezone = row
+    facts = StoreFacts(name=name, region=region if is_open else "", timezone=timezone)
+    return Place(no, bool(is_open), region, tuple(json.loads(roles)), Cursor(seq, set_id), facts)
+
+
+def channels_for(place: Place, store_id: str, device_roles: Sequence[str]) -> tuple[Channel, ...]:
+    """The channels of one device: none in a closed store."""
+    if not place.open:
+        return ()
+    return channels_of(store_id, place.region, device_roles)
+
+
+def rows(connection: sqlite3.Connection, *, closed: bool = False) -> dict[str, StoreRow]:
+    """The roster's stores by id; closed ones only if asked for."""
+    where = "" if closed else "WHERE closed_at IS NULL"
+    return {
+        row[0]: StoreRow(
+            store_id=row[0],
+            name=row[1],
+            region=row[2],
+            region_name=row[3],
+            city=row[4],
+            country=row[5],
+            timezone=row[6],
+            roles=tuple(json.loads(row[7])),
+            role_names=tuple(json.loads(row[8])),
+            tags=tuple(json.loads(row[9])),
+            extra=json.loads(row[10]),
+        )
+        for row in connection.execute(
+            "SELECT id, store.name, region, region.name, city, country, timezone, roles,"
+            f" role_names, tags, extra FROM store JOIN region ON region.slug = region {where}"
+            " ORDER BY id"
+        )
+    }
+
+
+def organisation(connection: sqlite3.Connection) -> Organisation:
+    """The open stores as audiences see them."""
+    return Organisation(
+        {
+            store_id: OpenStore(region, frozenset(json.loads(roles)), frozenset(json.loads(tags)))
+            for store_id, region, roles, tags in connection.execute(
+                "SELECT id, region, roles, tags FROM store WHERE closed_at IS NULL"
+            )
+        }
+    )
+
+
+def mailbox_numbers(connection: sqlite3.Connection) -> dict[Mailbox, int]:
+    """Every mailbox that the ledger knows, closed stores' included."""
+    return {
+        Mailbox(store_id, role): no
+        for no, store_id, role in connection.execute(
+            "SELECT mailbox.no, store.id, role FROM mailbox JOIN store ON store.no = store_no"
+        )
+    }
+
+
+def save_roster(
+    connection: sqlite3.Connection, stores: Iterable[StoreRow], *, at: float, new_id: NewId
+) -> RosterDifference:
+    """Make the roster this list: new stores open, missing ones close, changed ones change.
+
+    Durable with the caller's transaction; the same list again changes nothing.
+    """
+    new = {store.store_id: store for store in stores}
+    change = difference(rows(connection), new)
+    for store in new.values():
+        connection.execute(
+            "INSERT INTO region (slug, name) VALUES (?, ?)"
+            " ON CONFLICT (slug) DO UPDATE SET name = excluded.name WHERE name <> excluded.name",
+            (store.region, store.region_name),
+        )
+    touched = [store.store_id for store in change.added]
+    touched += [altered.after.store_id for altered in change.changed]
+    for store_id in touched:
+        _save_store(connection, new[store_id], new_id)
+    for closed in change.closed:
+        connection.execute(
+            "UPDATE store SET closed_at = ?, set_seq = set_seq + 1, set_id = ? WHERE id = ?",
+            (at, new_id(), closed.store_id),
+        )
+    if touched or change.closed:
+        connection.execute(
+            "INSERT INTO meta (key, value) VALUES ('roster_version', 1)"
+            " ON CONFLICT (key) DO UPDATE SET value = value + 1"
+        )
+    return change
+
+
+def roster_version(connection: sqlite3.Connection) -> int:
+    """A number that rises with every change of the roster."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'roster_version'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _save_store(connection: sqlite3.Connection, store: StoreRow, new_id: NewId) -> None:
+    before = connection.execute(
+        "SELECT no, region, roles, closed_at FROM store WHERE id = ?", (store.store_id,)
+    ).fetchone()
+    roles = json.dumps(store.roles, ensure_ascii=False)
+    values = (
+        store.name,
+        store.region,
+        store.city,
+        store.country,
+        store.timezone,
+        roles,
+        json.dumps(store.role_names, ensure_ascii=False),
+        json.dumps(store.tags, ensure_ascii=False),
+        json.dumps(dict(store.extra), ensure_ascii=False),
+    )
+    if before is None:
+        cursor = connection.execute(
+            "INSERT INTO store (name, region, city, country, timezone, roles, role_names, tags,"
+            " extra, id, set_seq, set_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)",
+            (*values, store.store_id, new_id()),
+        )
+        store_no = int(cursor.lastrowid or 0)
+    else:
+        store_no = before[0]
+        connection.execute(
+            "UPDATE store SET name = ?, region = ?, city = ?, country = ?, timezone = ?,"
+            " roles = ?, role_names = ?, tags = ?, extra = ?, closed_at = NULL WHERE no = ?",
+            (*values, store_no),
+        )
+        if before[1] != store.region or before[2] != roles or before[3] is not None:
+            raise_set_version(connection, store_no, new_id)
+    connection.executemany(
+        "INSERT OR IGNORE INTO mailbox (store_no, role) VALUES (?, ?)",
+        [(store_no, role) for role in (ANY_ROLE, *store.roles)],
+    )
+
+
+def raise_set_version(connection: sqlite3.Connection, store_no: int, new_id: NewId) -> None:
+    """The store's devices are to hear other channels from now on: their next hello shows it."""
+    connection.execute(
+        "UPDATE store SET set_seq = set_seq + 1, set_id = ? WHERE no = ?", (new_id(), store_no)
+    )
+
+
+def assign_roles(
+    connection: sqlite3.Connection,
+    store_id: str,
+    device: str,
+    roles: Sequence[str] | None,
+    *,
+    at: float,
+    new_id: NewId,
+) -> None:
+    """Set which of the store's roles a device serves; None for all. Makes the device if need be.
+
+    Raises:
+        HqError: The store is unknown, or does not have one of the roles.
+    """
+    place = place_of(connection, store_id)
+    if place is None:
+        raise HqError(f"there is no store {store_id}", hint="hq roster show lists them")
+    strangers = sorted(set(roles or ()) - set(place.roles))
+    if strangers:
+        raise HqError(
+            f"store {store_id} has no role {', '.join(strangers)}",
+            hint=f"it has {', '.join(place.roles)}",
+        )
+    connection.execute(
+        "INSERT INTO device (store_no, name, roles, first_heard_at, last_heard_at)"
+        " VALUES (?, ?, ?, ?, 0) ON CONFLICT (store_no, name) DO UPDATE SET roles = excluded.roles",
+        (place.store_no, device, None if roles is None else json.dumps(sorted(roles)), at),
+    )
+    raise_set_version(connection, place.store_no, new_id)

@@ -1,0 +1,193 @@
+"""The tables of the ledger, as migrations: append-only, each run once in its own transaction.
+
+Integer keys throughout: a delivery of 25,000 stores times five roles takes some 40 bytes that way
+and several times that with text. `WITHOUT ROWID` where the key is the row's place; partial indexes
+where only what is open is looked up.
+"""
+
+from buskit.database import Migration
+
+APPLICATION_ID = 0x53424851  # "SBHQ"
+
+_FIRST = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+-- The organisation. A closed store keeps its rows: its history and its open work come back with it.
+CREATE TABLE region (slug TEXT PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE store (
+    no INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    region TEXT NOT NULL REFERENCES region (slug),
+    city TEXT NOT NULL,
+    country TEXT NOT NULL,
+    timezone TEXT NOT NULL,
+    roles TEXT NOT NULL,
+    role_names TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    extra TEXT NOT NULL,
+    closed_at REAL,
+    set_seq INTEGER NOT NULL,
+    set_id TEXT NOT NULL
+);
+CREATE INDEX store_by_region ON store (region) WHERE closed_at IS NULL;
+CREATE TABLE mailbox (
+    no INTEGER PRIMARY KEY,
+    store_no INTEGER NOT NULL REFERENCES store (no),
+    role TEXT NOT NULL,
+    UNIQUE (store_no, role)
+);
+CREATE TABLE device (
+    no INTEGER PRIMARY KEY,
+    store_no INTEGER NOT NULL REFERENCES store (no),
+    name TEXT NOT NULL,
+    roles TEXT,
+    install TEXT NOT NULL DEFAULT '',
+    run TEXT NOT NULL DEFAULT '',
+    version TEXT NOT NULL DEFAULT '',
+    online INTEGER NOT NULL DEFAULT 0,
+    first_heard_at REAL NOT NULL,
+    last_heard_at REAL NOT NULL,
+    clock_offset_seconds REAL NOT NULL DEFAULT 0,
+    UNIQUE (store_no, name)
+);
+CREATE INDEX device_online ON device (last_heard_at) WHERE online = 1;
+CREATE TABLE uplink (
+    device_no INTEGER NOT NULL REFERENCES device (no),
+    log TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    heard_head INTEGER NOT NULL,
+    pending INTEGER NOT NULL,
+    PRIMARY KEY (device_no, log)
+) WITHOUT ROWID;
+
+-- Downlink logs. `no` runs through all channels in the order of writing; what a record says stands
+-- once in `doc`, however many channels it goes to.
+CREATE TABLE doc (no INTEGER PRIMARY KEY, kind TEXT NOT NULL, data BLOB NOT NULL);
+CREATE TABLE channel (
+    no INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    place TEXT NOT NULL,
+    head_seq INTEGER NOT NULL,
+    head_id TEXT NOT NULL
+);
+CREATE INDEX channel_by_place ON channel (place);
+CREATE TABLE channel_log (
+    no INTEGER PRIMARY KEY,
+    channel_no INTEGER NOT NULL REFERENCES channel (no),
+    seq INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    at REAL NOT NULL,
+    doc_no INTEGER NOT NULL REFERENCES doc (no),
+    UNIQUE (channel_no, seq)
+);
+
+-- Directives and their deliveries.
+CREATE TABLE directive (
+    no INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    doc_no INTEGER NOT NULL REFERENCES doc (no),
+    title TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    needs TEXT NOT NULL,
+    priority TEXT NOT NULL,
+    due TEXT,
+    expires_at REAL,
+    issued_at REAL NOT NULL,
+    issued_by TEXT NOT NULL,
+    state TEXT NOT NULL,
+    closed_at REAL,
+    mailboxes INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    adopted_at REAL
+);
+CREATE INDEX directive_expiring ON directive (expires_at)
+    WHERE state = 'issued' AND expires_at IS NOT NULL;
+CREATE TABLE delivery (
+    directive_no INTEGER NOT NULL REFERENCES directive (no),
+    mailbox_no INTEGER NOT NULL REFERENCES mailbox (no),
+    state INTEGER NOT NULL,
+    open INTEGER NOT NULL,
+    changed_at REAL,
+    late INTEGER,
+    arrival_no INTEGER,
+    PRIMARY KEY (directive_no, mailbox_no)
+) WITHOUT ROWID;
+CREATE INDEX delivery_open ON delivery (mailbox_no) WHERE open = 1;
+CREATE TABLE cancel (
+    directive_id TEXT PRIMARY KEY,
+    doc_no INTEGER NOT NULL REFERENCES doc (no),
+    cancelled_at REAL NOT NULL
+) WITHOUT ROWID;
+
+-- What devices said, in the order in which it was saved here: the evidence, and what `tail` follows.
+CREATE TABLE arrival (
+    no INTEGER PRIMARY KEY,
+    device_no INTEGER NOT NULL REFERENCES device (no),
+    id BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    said_at REAL NOT NULL,
+    received_at REAL NOT NULL,
+    data BLOB NOT NULL,
+    outcome TEXT,
+    directive_no INTEGER,
+    mailbox_no INTEGER,
+    UNIQUE (device_no, id)
+);
+CREATE INDEX arrival_told ON arrival (kind, no) WHERE kind IN ('reply', 'alert');
+CREATE INDEX arrival_of_directive ON arrival (directive_no, no) WHERE directive_no IS NOT NULL;
+CREATE TABLE waiting (
+    directive_id TEXT NOT NULL,
+    arrival_no INTEGER NOT NULL,
+    device_no INTEGER NOT NULL,
+    PRIMARY KEY (directive_id, arrival_no)
+) WITHOUT ROWID;
+CREATE INDEX waiting_of_device ON waiting (device_no, directive_id);
+CREATE TABLE asked (
+    directive_id TEXT PRIMARY KEY,
+    device_no INTEGER NOT NULL,
+    asked_at REAL NOT NULL,
+    first_asked_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE report (
+    no INTEGER PRIMARY KEY,
+    device_no INTEGER NOT NULL REFERENCES device (no),
+    key TEXT NOT NULL,
+    name TEXT NOT NULL,
+    parts INTEGER NOT NULL,
+    parts_here INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
+    first_at REAL NOT NULL,
+    complete_at REAL,
+    UNIQUE (device_no, key)
+);
+CREATE TABLE report_part (
+    report_no INTEGER NOT NULL REFERENCES report (no),
+    part INTEGER NOT NULL,
+    arrival_no INTEGER NOT NULL,
+    PRIMARY KEY (report_no, part)
+) WITHOUT ROWID;
+
+-- What could not be used, and what an operator should know.
+CREATE TABLE quarantine (
+    no INTEGER PRIMARY KEY,
+    source TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    first_at REAL NOT NULL,
+    last_at REAL NOT NULL,
+    times INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    payload_bytes INTEGER NOT NULL,
+    UNIQUE (source, reason)
+);
+CREATE TABLE incident (
+    no INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    kind TEXT NOT NULL,
+    device_no INTEGER,
+    detail TEXT NOT NULL
+);
+"""
+
+MIGRATIONS = (Migration("first tables", _FIRST),)
