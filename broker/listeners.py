@@ -64,7 +64,7 @@ class Listeners:
             server = await asyncio.get_running_loop().create_server(
                 lambda: Socket(accept), host, port, backlog=_BACKLOG
             )
-        except (OSError, OverflowError) as error:
+        except (OSError, UnicodeError) as error:
             raise ListenError(
                 f"cannot listen on {host} port {port}: {_cause(error)}",
                 hint=_hint(error, option),
@@ -127,7 +127,7 @@ def _cause(error: Exception) -> str:
             return "no such host"
         # asyncio wraps the system's message into one with the whole address; this is plainer.
         return errno.errorcode.get(error.errno or 0, "") + " " + (error.strerror or str(error))
-    return str(error)
+    return "no such host"  # a name that cannot even be asked for
 
 
 def _hint(error: Exception, option: str) -> str | None:
@@ -139,6 +139,6 @@ def _hint(error: Exception, option: str) -> str | None:
         )
     if number == errno.EACCES:
         return f"ports below 1024 need a privilege; choose a higher one with {option}"
-    if number == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+    if number == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror | UnicodeError):
         return "use an address of this machine: --host 127.0.0.1"
     return None

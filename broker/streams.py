@@ -17,14 +17,14 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import PayloadTooBig, WebSocketException
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from broker.errors import ConnectionClosedError, ProtocolError
+from broker.errors import CloseReason, ConnectionClosedError, ProtocolError
 
 
 class Receiver(Protocol):
@@ -210,7 +210,12 @@ class WebSocketReader(StreamReader):
         if payload:
             self._receiver.received(payload)
         if broken := self._protocol.parser_exc:
-            self._receiver.failed(ProtocolError(f"a WebSocket that cannot go on: {broken}"))
+            detail = f"a WebSocket that cannot go on: {broken}"
+            self._receiver.failed(
+                ConnectionClosedError(CloseReason.PACKET_TOO_LARGE, detail)
+                if isinstance(broken, PayloadTooBig)
+                else ProtocolError(detail)
+            )
         elif self._protocol.state > OPEN:
             self._receiver.ended()
 

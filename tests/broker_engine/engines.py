@@ -71,6 +71,10 @@ class Ours:
         self._loop.close()
 
 
+Start = Callable[..., Ours]
+"""Starts an embedded broker with options; it is stopped when the test is over."""
+
+
 _PLAIN = """
 import asyncio, logging
 from amqtt.broker import Broker

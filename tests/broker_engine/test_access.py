@@ -11,7 +11,7 @@ from broker.access import (
     Credentials,
     Identity,
 )
-from tests.broker_engine.engines import connected
+from tests.broker_engine.engines import Start, connected
 from tests.broker_engine.raw import Client
 from tests.helpers.waiting import wait_until
 
@@ -44,7 +44,7 @@ class Raises:
         raise RuntimeError(credentials.client_id)
 
 
-def test_each_action_is_asked_about(start) -> None:
+def test_each_action_is_asked_about(start: Start) -> None:
     """Publish, retain, subscribe, receive and will are asked about with the identity."""
     policy = Notes()
     engine = start(policy=policy)
@@ -62,7 +62,7 @@ def test_each_action_is_asked_about(start) -> None:
     ]
 
 
-def test_refused_publish_reaches_nobody(start) -> None:
+def test_refused_publish_reaches_nobody(start: Start) -> None:
     """It is acknowledged, delivered to none and not retained; the connection goes on."""
     engine = start(policy=Notes({(Action.PUBLISH, "a"), (Action.RETAIN, "b")}))
     with connected(engine.port) as client:
@@ -75,7 +75,7 @@ def test_refused_publish_reaches_nobody(start) -> None:
         assert engine.status().retained == 0
 
 
-def test_refused_subscription(start) -> None:
+def test_refused_subscription(start: Start) -> None:
     """SUBACK says 0x80 for that filter alone, and nothing comes by it."""
     engine = start(policy=Notes({(Action.SUBSCRIBE, "a")}))
     with connected(engine.port) as client:
@@ -85,7 +85,7 @@ def test_refused_subscription(start) -> None:
         assert client.messages_so_far() == []
 
 
-def test_delivery_is_checked_too(start) -> None:
+def test_delivery_is_checked_too(start: Start) -> None:
     """A wildcard that was granted does not bring what may not be received, live or retained."""
     engine = start(policy=Notes({(Action.RECEIVE, "a/secret")}))
     with connected(engine.port) as client:
@@ -97,7 +97,7 @@ def test_delivery_is_checked_too(start) -> None:
 
 
 @pytest.mark.parametrize("action", [Action.WILL, Action.RETAIN])
-def test_refused_will_refuses_the_connection(start, action: Action) -> None:
+def test_refused_will_refuses_the_connection(start: Start, action: Action) -> None:
     """Who may not leave that will is told so at once, with CONNACK 5."""
     engine = start(policy=Notes({(action, "w")}))
     with Client(engine.port) as client:
@@ -106,7 +106,7 @@ def test_refused_will_refuses_the_connection(start, action: Action) -> None:
     assert engine.status().sessions == 0
 
 
-def test_a_policy_that_raises_allows_nothing(start) -> None:
+def test_a_policy_that_raises_allows_nothing(start: Start) -> None:
     """A defect of the policy closes the door, and the broker goes on."""
     engine = start(policy=Raises())
     with connected(engine.port) as client:
@@ -115,24 +115,22 @@ def test_a_policy_that_raises_allows_nothing(start) -> None:
         assert client.is_served()
 
 
-def test_an_authenticator_that_raises_lets_nobody_in(start) -> None:
+def test_an_authenticator_that_raises_lets_nobody_in(start: Start) -> None:
     """A defect of the authenticator closes the door, with CONNACK 5."""
     engine = start(authenticator=Raises())
     with Client(engine.port) as client:
         assert client.connect("x") == (5, False)
 
 
-def test_authentication_comes_before_any_session(start) -> None:
-    """Refused clients leave no session, publish no will and take nothing over. [A1, A2]"""
+def test_authentication_comes_before_any_session(start: Start) -> None:
+    """Refused clients leave no session, publish no will and take nothing over [A1, A2]."""
 
     class Selective:
         def authenticate(self, credentials: Credentials) -> Identity | None:
             return Identity("ann") if credentials.password == b"right" else None
 
     engine = start(authenticator=Selective())
-    with connected(
-        engine.port, "ann", username="ann", password=b"right", clean=False
-    ) as owner:
+    with connected(engine.port, "ann", username="ann", password=b"right", clean=False) as owner:
         owner.subscribe(("#", 1))
         for number in range(50):
             with Client(engine.port) as stranger:

@@ -7,7 +7,7 @@ import pytest
 
 from broker.limits import Limits
 from tests.broker_engine import raw
-from tests.broker_engine.engines import Ours, connected
+from tests.broker_engine.engines import Ours, Start, connected
 from tests.broker_engine.raw import PUBACK, PUBREC, Client
 from tests.helpers.waiting import wait_until
 
@@ -78,7 +78,7 @@ def test_publisher_hears_itself(engine: Ours) -> None:
 
 
 def test_overlapping_subscriptions_give_one_copy(engine: Ours) -> None:
-    """Several matching filters of a client give one copy, at the highest QoS. [3.3.5-1]"""
+    """Several matching filters of a client give one copy, at the highest QoS [3.3.5-1]."""
     with connected(engine.port) as client, connected(engine.port) as publisher:
         client.subscribe(("a/b", 0), ("a/+", 2), ("#", 1))
         publisher.publish("a/b", b"x", 2)
@@ -126,7 +126,7 @@ def test_wildcards(engine: Ours, topic_filter: str, topic: str, matches: bool) -
 
 @pytest.mark.parametrize("topic_filter", ["a#", "#/a", "a/#/b", "a+", "+a/b", "", "a\0b", "##"])
 def test_invalid_filters_close(engine: Ours, topic_filter: str) -> None:
-    """A filter that is none breaks the protocol. [4.7.1-2, 4.7.1-3, 4.7.3-1]"""
+    """A filter that is none breaks the protocol [4.7.1-2, 4.7.1-3, 4.7.3-1]."""
     with connected(engine.port) as client:
         client.send(raw.subscribe_packet((topic_filter, 0)))
         client.expect_closed()
@@ -178,9 +178,7 @@ def test_all_at_once(engine: Ours) -> None:
     with connected(engine.port) as subscriber:
         subscriber.subscribe("a")
         with Client(engine.port) as client:
-            client.send(
-                raw.connect_packet("hasty"), raw.publish_packet("a", b"x"), b"\xe0\x00"
-            )
+            client.send(raw.connect_packet("hasty"), raw.publish_packet("a", b"x"), b"\xe0\x00")
             client.expect_closed()
         assert subscriber.message().payload == b"x"
 
@@ -219,7 +217,7 @@ def test_subscribers_come_and_go_during_a_storm(engine: Ours) -> None:
     assert got == list(range(100))
 
 
-def test_window_and_queue(start) -> None:
+def test_window_and_queue(start: Start) -> None:
     """No more than the window is sent unacknowledged; each acknowledgement lets one follow."""
     engine = start(limits=Limits(inflight_messages=3))
     with connected(engine.port) as subscriber, connected(engine.port) as publisher:

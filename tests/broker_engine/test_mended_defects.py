@@ -73,7 +73,7 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 
 def test_burst_then_disconnect(target: Target) -> None:
-    """500 messages of QoS 1 in one burst, then DISCONNECT: all are delivered. [L1]"""
+    """500 messages of QoS 1 in one burst, then DISCONNECT: all are delivered [L1]."""
     with target.connected("sub") as subscriber, target.connected("pub") as publisher:
         subscriber.subscribe((target.topic, 1))
         publisher.send(
@@ -88,7 +88,7 @@ def test_burst_then_disconnect(target: Target) -> None:
 
 
 def test_unacknowledged_is_sent_again(target: Target) -> None:
-    """A message of QoS 1 not acknowledged before a cut comes again, marked DUP. [L2]"""
+    """A message of QoS 1 not acknowledged before a cut comes again, marked DUP [L2]."""
     with target.connected("sub", clean=False) as subscriber:
         subscriber.subscribe((target.topic, 1))
         with target.connected("pub") as publisher:
@@ -102,7 +102,7 @@ def test_unacknowledged_is_sent_again(target: Target) -> None:
 
 
 def test_release_is_sent_again(target: Target) -> None:
-    """A QoS 2 delivery cut after PUBREC goes on with PUBREL and not with the message. [L2]"""
+    """A QoS 2 delivery cut after PUBREC goes on with PUBREL and not with the message [L2]."""
     with target.connected("sub", clean=False) as subscriber:
         subscriber.subscribe((target.topic, 2))
         with target.connected("pub") as publisher:
@@ -117,7 +117,7 @@ def test_release_is_sent_again(target: Target) -> None:
 
 @pytest.mark.parametrize("clean", [True, False])
 def test_takeover_hears(target: Target, clean: bool) -> None:
-    """A second connection of a client id gets the messages, the first one is closed. [L3]"""
+    """A second connection of a client id gets the messages, the first one is closed [L3]."""
     name = f"sub-{clean}"
     with target.connected(name, clean=clean) as old, target.connected(name, clean=clean) as new:
         old.expect_closed(target.seconds)
@@ -128,7 +128,7 @@ def test_takeover_hears(target: Target, clean: bool) -> None:
 
 
 def test_silent_client_is_noticed(target: Target) -> None:
-    """After one and a half keep-alives of silence the will is published. [L4]"""
+    """After one and a half keep-alives of silence the will is published [L4]."""
     with target.connected("watcher") as watcher:
         watcher.subscribe(target.topic)
         with target.connected("silent", keepalive=1, will=(target.topic, b"gone", 0, False)):
@@ -136,7 +136,7 @@ def test_silent_client_is_noticed(target: Target) -> None:
 
 
 def test_clean_then_kept_session(target: Target) -> None:
-    """A session to be kept does not continue one that ended with its connection. [L6]"""
+    """A session to be kept does not continue one that ended with its connection [L6]."""
     with target.connected("sub", clean=True) as client:
         client.subscribe((target.topic, 1))
         client.disconnect()
@@ -146,7 +146,7 @@ def test_clean_then_kept_session(target: Target) -> None:
 
 
 def test_dollar_topic_does_not_deafen(target: Target) -> None:
-    """Whoever publishes to a topic with '$' is still heard afterwards. [L10]"""
+    """Whoever publishes to a topic with '$' is still heard afterwards [L10]."""
     with target.connected("sub") as subscriber, target.connected("pub") as publisher:
         subscriber.subscribe(target.topic)
         publisher.publish("$something/else", b"", 1)
@@ -155,14 +155,14 @@ def test_dollar_topic_does_not_deafen(target: Target) -> None:
 
 
 def test_empty_topic_closes(target: Target) -> None:
-    """A PUBLISH to the empty topic ends the connection. [L10]"""
+    """A PUBLISH to the empty topic ends the connection [L10]."""
     with target.connected("pub") as publisher:
         publisher.send(raw.publish_packet("", b"x"))
         publisher.expect_closed(target.seconds)
 
 
 def test_lost_pubcomp(target: Target) -> None:
-    """A PUBREL sent again, because PUBCOMP was lost, is answered again. [L11]"""
+    """A PUBREL sent again, because PUBCOMP was lost, is answered again [L11]."""
     with target.connected("pub") as publisher:
         publisher.publish(target.topic, b"x", 2)
         publisher.send(raw.packet(0x62, b"\0\x01"))
@@ -170,7 +170,7 @@ def test_lost_pubcomp(target: Target) -> None:
 
 
 def test_stranger_cannot_wipe_a_session(target: Target) -> None:
-    """Who is refused with someone's client id leaves that session and its queue alone. [A1]"""
+    """Who is refused with someone's client id leaves that session and its queue alone [A1]."""
     with target.connected("owner", clean=False) as owner:
         owner.subscribe((target.topic, 1))
         owner.disconnect()
@@ -185,7 +185,7 @@ def test_stranger_cannot_wipe_a_session(target: Target) -> None:
 
 
 def test_stranger_cannot_kick(target: Target) -> None:
-    """Who is refused with someone's client id does not end that client's connection. [A1]"""
+    """Who is refused with someone's client id does not end that client's connection [A1]."""
     with target.connected("owner", clean=False) as owner:
         with target.client() as stranger:
             assert stranger.connect(f"{target.topic}-owner", clean=False) == (5, False)
@@ -193,7 +193,7 @@ def test_stranger_cannot_kick(target: Target) -> None:
 
 
 def test_no_retained_of_others(target: Target) -> None:
-    """A client that subscribes to nothing gets nothing, whatever others subscribe to. [A5]"""
+    """A client that subscribes to nothing gets nothing, whatever others subscribe to [A5]."""
     with target.connected("other") as other, target.connected("pub") as publisher:
         other.subscribe(target.topic)
         publisher.publish(target.topic, b"secret", 1, retain=True)
@@ -202,7 +202,7 @@ def test_no_retained_of_others(target: Target) -> None:
 
 
 def test_wildcard_in_publish_closes(target: Target) -> None:
-    """A PUBLISH to a filter ends the connection, and its payload is not taken for packets. [A8]"""
+    """A PUBLISH to a filter ends the connection, and its payload is not taken for packets [A8]."""
     with target.connected("sub") as subscriber, target.connected("pub") as publisher:
         subscriber.subscribe(target.topic)
         publisher.send(raw.publish_packet("a/+", raw.publish_packet(target.topic, b"smuggled")))
@@ -211,28 +211,26 @@ def test_wildcard_in_publish_closes(target: Target) -> None:
 
 
 def test_idle_socket_is_closed(target: Target) -> None:
-    """A socket on which no CONNECT comes is closed at the deadline. [A10]"""
+    """A socket on which no CONNECT comes is closed at the deadline [A10]."""
     with target.client() as idle:
         idle.expect_closed(target.seconds)
 
 
 def test_half_a_connect_is_closed(target: Target) -> None:
-    """The deadline is for the whole CONNECT, not for its first byte. [A10]"""
+    """The deadline is for the whole CONNECT, not for its first byte [A10]."""
     with target.client() as idle:
         idle.send(raw.connect_packet("half", username="someone")[:9])
         idle.expect_closed(target.seconds)
 
 
 def test_oversize_packet_is_refused_at_once(target: Target) -> None:
-    """A packet announced with 256 MB ends the connection before it is sent. [M3]"""
+    """A packet announced with 256 MB ends the connection before it is sent [M3]."""
     with target.connected("big") as client:
         client.send(b"\x30\xff\xff\xff\x7f\x00\x01")
         client.expect_closed(target.seconds)
 
 
-@pytest.mark.parametrize(
-    ("published", "granted", "expected"), [(0, 1, 0), (0, 2, 0), (1, 2, 1)]
-)
+@pytest.mark.parametrize(("published", "granted", "expected"), [(0, 1, 0), (0, 2, 0), (1, 2, 1)])
 def test_qos_is_not_raised(target: Target, published: int, granted: int, expected: int) -> None:
     """A message is delivered at the lower of its own and the granted QoS."""
     with target.connected("sub") as subscriber, target.connected("pub") as publisher:
@@ -255,7 +253,7 @@ def test_queued_messages_are_not_retained_ones(target: Target) -> None:
 
 
 def test_subscribing_again_changes_the_qos(target: Target) -> None:
-    """A second SUBSCRIBE with the same filter replaces the first. [3.8.4-3]"""
+    """A second SUBSCRIBE with the same filter replaces the first [3.8.4-3]."""
     with target.connected("sub") as subscriber, target.connected("pub") as publisher:
         subscriber.subscribe((target.topic, 2))
         subscriber.subscribe((target.topic, 0))
@@ -292,7 +290,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED)
 def test_malformed_packets_close(target: Target, data: bytes) -> None:
-    """What is no MQTT 3.1.1 ends the connection, and that connection alone. [4.8.0-1]"""
+    """What is no MQTT 3.1.1 ends the connection, and that connection alone [4.8.0-1]."""
     with target.connected("good") as good, target.connected("bad") as bad:
         bad.send(data)
         bad.expect_closed(target.seconds)

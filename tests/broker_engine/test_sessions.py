@@ -6,13 +6,13 @@ import pytest
 
 from broker.limits import Limits
 from tests.broker_engine import raw
-from tests.broker_engine.engines import Ours, connected
+from tests.broker_engine.engines import Ours, Start, connected
 from tests.broker_engine.raw import Client
 from tests.helpers.waiting import wait_until
 
 
 def test_mqtt_5_and_3_1_are_told_no(engine: Ours) -> None:
-    """A CONNECT of another version of MQTT gets CONNACK 1 and is closed. [3.1.2-2]"""
+    """A CONNECT of another version of MQTT gets CONNACK 1 and is closed [3.1.2-2]."""
     five = raw.packet(0x10, raw.text("MQTT") + b"\x05\x02\0\0\0" + raw.text("five"))
     for data in (five, raw.connect_packet("old", protocol=b"MQIsdp", level=3)):
         with Client(engine.port) as client:
@@ -41,14 +41,14 @@ BAD_CONNECTS = {
 
 @pytest.mark.parametrize("data", BAD_CONNECTS.values(), ids=BAD_CONNECTS)
 def test_bad_connects_are_closed_without_a_word(engine: Ours, data: bytes) -> None:
-    """What is no valid CONNECT gets no CONNACK. [3.1.4-1]"""
+    """What is no valid CONNECT gets no CONNACK [3.1.4-1]."""
     with Client(engine.port) as client:
         client.send(data)
         assert client.expect_closed() == []
 
 
 def test_second_connect_closes(engine: Ours) -> None:
-    """A second CONNECT on a connection breaks the protocol. [3.1.0-2]"""
+    """A second CONNECT on a connection breaks the protocol [3.1.0-2]."""
     with connected(engine.port, "x") as client:
         client.send(raw.connect_packet("x"))
         client.expect_closed()
@@ -99,7 +99,7 @@ def test_clean_session_leaves_nothing(engine: Ours) -> None:
     assert (status.sessions, status.subscriptions) == (0, 0)
 
 
-def test_in_flight_comes_first_after_a_cut(start) -> None:
+def test_in_flight_comes_first_after_a_cut(start: Start) -> None:
     """After a cut the unacknowledged come again in order, marked DUP, then the queued."""
     engine = start(limits=Limits(inflight_messages=2))
     with connected(engine.port, "sub", clean=False) as client, connected(engine.port) as publisher:
@@ -154,7 +154,7 @@ def test_another_user_does_not_get_the_session(engine: Ours) -> None:
         assert client.messages_so_far() == []
 
 
-def test_kept_sessions_are_limited(start) -> None:
+def test_kept_sessions_are_limited(start: Start) -> None:
     """One session too many to keep is refused with CONNACK 3; clean ones still get in."""
     engine = start(limits=Limits(kept_sessions=2))
     for name in ("a", "b", "a"):
@@ -170,7 +170,9 @@ def test_kept_sessions_are_limited(start) -> None:
         pass
 
 
-def test_queue_of_an_absent_client_is_bounded(start, caplog) -> None:
+def test_queue_of_an_absent_client_is_bounded(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
     """What waits for a client that is away stays within its bytes; the oldest are kept."""
     engine = start(limits=Limits(outgoing_bytes=100_000, packet_bytes=50_000, retained_bytes=0))
     with connected(engine.port, "away", clean=False) as client:
@@ -187,7 +189,7 @@ def test_queue_of_an_absent_client_is_bounded(start, caplog) -> None:
     assert "21 messages for client 'away' were dropped" in caplog.text
 
 
-def test_sessions_expire(start) -> None:
+def test_sessions_expire(start: Start) -> None:
     """A session whose client is away for too long is forgotten; a present one never is."""
     engine = start(limits=Limits(kept_session_seconds=100))
     with connected(engine.port, "gone", clean=False) as client:
@@ -208,7 +210,7 @@ class TestWills:
     WILL = ("will/x", b"gone", 1, False)
 
     def test_not_after_disconnect(self, engine: Ours) -> None:
-        """DISCONNECT deletes the will. [3.1.2-10]"""
+        """DISCONNECT deletes the will [3.1.2-10]."""
         with connected(engine.port) as watcher:
             watcher.subscribe("will/#")
             with connected(engine.port, "x", will=self.WILL) as client:
@@ -218,7 +220,7 @@ class TestWills:
 
     @pytest.mark.parametrize("ending", ["close", "cut", "garbage"])
     def test_after_any_other_end(self, engine: Ours, ending: str) -> None:
-        """A closed socket, a reset and a broken protocol all publish it. [3.1.2-8]"""
+        """A closed socket, a reset and a broken protocol all publish it [3.1.2-8]."""
         with connected(engine.port) as watcher:
             watcher.subscribe(("will/#", 2))
             with connected(engine.port, "x", will=self.WILL) as client:
@@ -273,7 +275,7 @@ def test_keepalive_is_one_and_a_half(engine: Ours) -> None:
 
 
 def test_no_keepalive_means_never(engine: Ours) -> None:
-    """Keep-alive 0 asks for no check, and none is set up. [3.1.2.10]"""
+    """Keep-alive 0 asks for no check, and none is set up [3.1.2.10]."""
     with connected(engine.port, keepalive=0) as client:
         (connection,) = engine.server._engine._connections
         assert connection._timer.cancelled()
@@ -298,14 +300,14 @@ class TestRetained:
         }
 
     def test_forwarded_without_the_flag(self, engine: Ours) -> None:
-        """To those who subscribed before it is a message like any other. [3.3.1-9]"""
+        """To those who subscribed before it is a message like any other [3.3.1-9]."""
         with connected(engine.port) as client:
             client.subscribe("a")
             client.publish("a", b"x", retain=True)
             assert [m.retain for m in client.messages_so_far()] == [False]
 
     def test_empty_clears(self, engine: Ours) -> None:
-        """An empty payload is delivered, clears the topic and is not retained. [3.3.1-10, -11]"""
+        """An empty payload is delivered, clears the topic and is not retained [3.3.1-10, -11]."""
         with connected(engine.port) as client:
             client.publish("a", b"x", 1, retain=True)
             client.subscribe("a")
@@ -317,7 +319,7 @@ class TestRetained:
         assert engine.status().retained == 0
 
     def test_again_for_each_subscribe(self, engine: Ours) -> None:
-        """Subscribing again sends them again; coming back to a kept session does not. [3.8.4-3]"""
+        """Subscribing again sends them again; coming back to a kept session does not [3.8.4-3]."""
         with connected(engine.port, "x", clean=False) as client:
             client.publish("a", b"x", 1, retain=True)
             for _ in range(2):
@@ -326,7 +328,7 @@ class TestRetained:
         with connected(engine.port, "x", clean=False) as client:
             assert client.messages_so_far() == []
 
-    def test_bounded(self, start, caplog) -> None:
+    def test_bounded(self, start: Start, caplog: pytest.LogCaptureFixture) -> None:
         """What does not fit is delivered, not retained, and said in the log."""
         engine = start(limits=Limits(retained_messages=3))
         with connected(engine.port) as client:

@@ -1,12 +1,14 @@
 """MQTT over WebSocket: the same broker behind another door."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from broker.limits import Limits
@@ -33,7 +35,7 @@ def _closed(socket: ClientConnection) -> bool:
             socket.recv(timeout=5)
     except TimeoutError:
         return False
-    except Exception:
+    except ConnectionClosed:
         return True
 
 
@@ -41,9 +43,7 @@ def test_paho_over_websocket(both: Ours) -> None:
     """The client library of storebus talks to one over TCP, both ways, large and small."""
     received: list[bytes] = []
     ready: list[int] = []
-    client = paho.Client(
-        paho.CallbackAPIVersion.VERSION2, client_id="web", transport="websockets"
-    )
+    client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="web", transport="websockets")
     client.on_message = lambda _client, _data, message: received.append(message.payload)
     client.on_subscribe = lambda *_: ready.append(1)
     client.connect("127.0.0.1", both.addresses.websocket_port)
@@ -65,7 +65,7 @@ def test_paho_over_websocket(both: Ours) -> None:
 
 
 def test_packets_and_frames_are_independent(both: Ours) -> None:
-    """A packet may be spread over frames, and a frame hold several packets. [6.0.0-2]"""
+    """A packet may be spread over frames, and a frame hold several packets [6.0.0-2]."""
     with _open(both) as socket:
         assert socket.subprotocol == "mqtt"
         data = raw.connect_packet("w") + raw.subscribe_packet(("a", 0))
@@ -86,13 +86,14 @@ def test_packets_and_frames_are_independent(both: Ours) -> None:
 def test_what_is_wrong_closes(both: Ours, frame: str | bytes) -> None:
     """A text frame, an oversize one and malformed MQTT end the connection, and that one alone."""
     with connected(both.port) as other, _open(both) as socket:
-        socket.send(frame)
+        with contextlib.suppress(ConnectionClosed):  # the broker may be faster than we send
+            socket.send(frame)
         assert _closed(socket)
         assert other.is_served()
 
 
 def test_other_subprotocol_is_refused(both: Ours) -> None:
-    """A WebSocket that does not offer the subprotocol mqtt is not accepted. [6.0.0-3]"""
+    """A WebSocket that does not offer the subprotocol mqtt is not accepted [6.0.0-3]."""
     with pytest.raises(Exception, match="HTTP 400"):
         _open(both, subprotocols=["chat"])
 
@@ -150,9 +151,12 @@ def test_slow_reader_over_websocket(start: Callable[..., Ours]) -> None:
             b"Sec-WebSocket-Protocol: mqtt\r\n\r\n"
         )
         await reader.readuntil(b"\r\n\r\n")
-        for data in (raw.connect_packet("stuck"), raw.subscribe_packet(("a", 0))):
+        for data, answer_bytes in (
+            (raw.connect_packet("stuck"), 2 + 4),
+            (raw.subscribe_packet(("a", 0)), 2 + 5),
+        ):
             writer.write(bytes([0x82, 0x80 | len(data), 0, 0, 0, 0]) + data)
-        await reader.readexactly(6 + 7)
+            await asyncio.wait_for(reader.readexactly(answer_bytes), 5)
         writer.transport.pause_reading()
         deadline = time.monotonic() + 20
         while engine.status().connections > 1 and time.monotonic() < deadline:
