@@ -67,6 +67,7 @@ __all__ = [
     "open_database",
 ]
 
+_LOOK_SECONDS = 0.01
 # The write-ahead log is cut back to this after a checkpoint; a huge import would leave it huge.
 _WAL_LIMIT_BYTES = 32 * 1024 * 1024
 
@@ -91,6 +92,7 @@ class Database:
         self._lock = None if path is None else FileLock(f"{path}.lock")
         self._name = None if path is None else str(path)
         self._file = None if path is None else file_identity(path)
+        self._look_at = 0.0
         self._broken: str | None = None
         self._closed = False
 
@@ -373,6 +375,12 @@ class Database:
 
     def _refuse_replaced(self) -> None:
         """Refuse to write into a file that is no longer the one of this name: it would be lost."""
+        # What was written a moment before a replacement is lost in any case, so many writes in a
+        # row need not look each time.
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
         if self._name is not None and file_identity(self._name) != self._file:
             self._broken = "the file was replaced by another one"
             raise DatabaseFailed(
@@ -382,7 +390,7 @@ class Database:
 
     def _refuse_migrated(self) -> None:
         """Refuse to write into tables which a newer program has changed meanwhile."""
-        if self._int_pragma("user_version") != self.version:
+        if self.connection.execute("PRAGMA user_version").fetchone()[0] != self.version:
             raise DatabaseNewer(
                 f"{self._named()} was changed by a newer version of this program",
                 hint="stop this program and start it again",

@@ -116,8 +116,13 @@ CREATE TABLE early (
 ) WITHOUT ROWID;
 CREATE INDEX early_day ON early (day);
 
--- The ids of HQ's records that took effect.
-CREATE TABLE taken (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE);
+-- The ids of HQ's records that took effect, and where they stood.
+CREATE TABLE taken (
+    number INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    channel TEXT NOT NULL,
+    seq INTEGER NOT NULL
+);
 
 -- What HQ said and this device cannot use.
 CREATE TABLE aside (

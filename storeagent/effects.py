@@ -13,7 +13,9 @@ The rules, each of which lost or invented work when it was left out:
 - A change of state may come before its directive, because they travel on different channels; it
   waits for it. A directive on the same channel is younger than the change, and drops it.
 - A snapshot outranks what is saved, except withdrawals and the device's own statements. What it
-  does not name is not gone but unsure: HQ is asked.
+  does not name is not gone but unsure: HQ is asked. Records that HQ appended after it made the
+  snapshot may have come before it: the cursors go back behind them, and so must the memory of
+  them, or what they said would be undone by the snapshot for good.
 - What HQ has forgotten is sent up as it was received, unless that is on its way already.
 """
 
@@ -76,13 +78,19 @@ class Effects:
 
     def take(self, effect: Take) -> None:
         """Save the effects of a channel's next records, and the cursor behind them."""
-        for record in effect.records:
-            if self._inbox.take_id(record.id):
+        first = effect.cursor.seq - len(effect.records) + 1
+        for seq, record in enumerate(effect.records, first):
+            if self._inbox.take_id(record.id, str(effect.channel), seq):
                 self._take_record(record, effect.channel)
         self._memory.keep_cursor(effect.channel, effect.cursor)
 
     def reset(self, effect: Reset) -> None:
         """Save a snapshot."""
+        for channel, cursor in self._memory.cursors().items():
+            # Records that overtook the snapshot on its way come again, and count again.
+            head = effect.cursors.get(channel)
+            if head is not None and head.seq < cursor.seq:
+                self._inbox.forget_taken(str(channel), after=head.seq)
         self._memory.keep_set(effect.set_version, effect.cursors)
         self._memory.keep_facts(effect.facts)
         self._inbox.forget_early()
@@ -153,6 +161,10 @@ class Effects:
         elif not withdrawn and delivery.closed_by_hq and not delivery.settled_here:
             self._reopen(delivery, State.DELIVERED)
             self._say_delivered(delivery)
+            self._inbox.save(delivery)
+        elif delivery.unsure:
+            # HQ's word that it is there is younger than whatever it may answer to our question.
+            delivery.unsure = False
             self._inbox.save(delivery)
         if withdrawn:
             self._send_cancel_back(directive.id)

@@ -363,11 +363,11 @@ class Inbox:
 
     # --- records and what is put aside -----------------------------------------------------------
 
-    def take_id(self, record_id: str) -> bool:
+    def take_id(self, record_id: str, channel: str, seq: int) -> bool:
         """Note that this record of HQ's takes effect; False when it did before."""
         added = self._connection.execute(
-            "INSERT INTO taken (id) VALUES (?) ON CONFLICT (id) DO NOTHING",
-            (bytes.fromhex(record_id),),
+            "INSERT INTO taken (id, channel, seq) VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            (bytes.fromhex(record_id), channel, seq),
         )
         if not added.rowcount:
             return False
@@ -375,6 +375,15 @@ class Inbox:
         if newest > TAKEN_LIMIT:
             self._connection.execute("DELETE FROM taken WHERE number <= ?", (newest - TAKEN_LIMIT,))
         return True
+
+    def forget_taken(self, channel: str, *, after: int) -> None:
+        """Let the records of a channel behind this number take effect again.
+
+        Rare, so it may look through all of them: there is no index that each record would pay for.
+        """
+        self._connection.execute(
+            "DELETE FROM taken WHERE channel = ? AND seq > ?", (channel, after)
+        )
 
     def put_aside(self, what: str, *, source: str, detail: str, at: float) -> None:
         """Keep something that cannot be used; the same thing again is counted."""

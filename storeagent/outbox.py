@@ -61,23 +61,23 @@ class _Statements(NamedTuple):
 
 
 def _statements(log: "Log") -> _Statements:
+    newest = (
+        f"FROM acked LEFT JOIN {log} AS newest"
+        f" ON newest.position = (SELECT max(position) FROM {log})"
+    )
     return _Statements(
         ends=(
-            "SELECT coalesce(newest.position, 0), coalesce(newest.total_bytes, 0),"
-            " from_position, from_bytes"
-            f" FROM acked LEFT JOIN (SELECT position, total_bytes FROM {log}"
-            f" ORDER BY position DESC LIMIT 1) AS newest WHERE log = '{log}'"
+            "SELECT ifnull(newest.position, 0), ifnull(newest.total_bytes, 0),"
+            f" from_position, from_bytes {newest} WHERE log = '{log}'"
         ),
         find=f"SELECT position FROM {log} WHERE id = ?",
         # One statement for finding the end, checking the limits and appending.
         insert=(
             f"INSERT INTO {log} (position, id, kind, said_at, total_bytes, data)"
-            " SELECT coalesce(newest.position, 0) + 1, ?1, ?2, ?3,"
-            " coalesce(newest.total_bytes, 0) + ?4, ?5"
-            f" FROM acked LEFT JOIN (SELECT position, total_bytes FROM {log}"
-            f" ORDER BY position DESC LIMIT 1) AS newest WHERE log = '{log}'"
-            " AND coalesce(newest.position, 0) - from_position < ?6"
-            " AND coalesce(newest.total_bytes, 0) - from_bytes <= ?7"
+            " SELECT ifnull(newest.position, 0) + 1, ?1, ?2, ?3,"
+            f" ifnull(newest.total_bytes, 0) + ?4, ?5 {newest} WHERE log = '{log}'"
+            " AND ifnull(newest.position, 0) - from_position < ?6"
+            " AND ifnull(newest.total_bytes, 0) - from_bytes <= ?7"
             " ON CONFLICT (id) DO NOTHING"
         ),
         entries=(

@@ -5,13 +5,16 @@ import socket
 import sqlite3
 import stat
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from storeagent import Agent
+from storeagent.core import Event, Outgoing
+from storeagent.status import read_status
 from tests.agent.processes import (
     BIN,
     AgentProcess,
@@ -338,3 +341,47 @@ def test_a_daemon_without_a_terminal_says_what_it_does(home: Path, hq: LiveHeadO
     assert out == ""
     assert "connected to mqtt://127.0.0.1:" in said
     assert said.rstrip().endswith("has stopped")
+
+
+def test_a_full_disk_is_said_and_the_link_stays(
+    home: Path, hq: LiveHeadOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nothing can be saved the daemon keeps its connection; with room again all comes in."""
+    from buskit.database import DatabaseFull
+    from storeagent.agent import AgentProcess as Daemon
+    from storeagent.core import AgentCore
+    from storeagent.settings import read_agent_settings
+
+    full = threading.Event()
+    said: list[str] = []
+    real = AgentCore.handle
+
+    def handle(core: AgentCore, events: Sequence[Event], now: float) -> list[Outgoing]:
+        if full.is_set():
+            core.reload()
+            raise DatabaseFull("no room left for the agent's database")
+        return real(core, events, now)
+
+    monkeypatch.setattr(AgentCore, "handle", handle)
+    daemon = Daemon(home, read_agent_settings(home), say=said.append)
+    thread = threading.Thread(target=daemon.run)
+    thread.start()
+    try:
+        wait_until(lambda: hq.script.hellos, what="the hello")
+        hq.issue(ALL_ANY, 1)
+        wait_until(lambda: len(_inbox(home)) == 1, what="the first work")
+        full.set()
+        hq.issue(ALL_ANY, 2)
+        with Agent(home) as till:
+            till.alert("incident", what="while it is full")
+        wait_until(lambda: "no room left" in read_status(home).problem, what="the problem")
+        assert read_status(home).connected
+        full.clear()
+        wait_until(lambda: len(_inbox(home)) == 2, seconds=20, what="the second work")
+        wait_until(lambda: len(hq.said("alert")) == 1, seconds=20, what="the alert")
+        wait_until(lambda: not read_status(home).problem, what="the all-clear")
+    finally:
+        daemon.on_signal(15, None)
+        thread.join(20)
+    assert not thread.is_alive()
+    assert not [line for line in said if "connection is gone" in line]

@@ -271,6 +271,45 @@ def test_a_snapshot_item_that_cannot_be_read_does_not_stop_the_others(bench: Ben
     assert [kind for kind, _ in bench.sent()] == ["trouble", "receipt"]
 
 
+def test_a_record_that_overtook_a_snapshot_counts_again(bench: Bench) -> None:
+    """HQ closed a delivery after it had made the snapshot: the older snapshot does not undo that.
+
+    The change is heard first, the snapshot takes the cursor back behind it, and the replay brings
+    the very same record again.
+    """
+    bench.take(ALL_ANY, bench.words.issue())
+    closing = bench.words.change(State.EXPIRED)
+    for _ in range(9):
+        bench.take(STORE_ANY, bench.words.change(State.READ, 77))
+    bench.take(STORE_ANY, closing)
+    assert bench.state() is State.EXPIRED
+    bench.reset(("any", State.DELIVERED, directive()))
+    assert bench.row().open
+    assert bench.memory.cursors()[STORE_ANY].seq == 9
+    bench.take(STORE_ANY, closing)
+    assert bench.state() is State.EXPIRED
+
+
+def test_a_new_word_outranks_an_answer_that_is_under_way(bench: Bench) -> None:
+    """HQ answered gone, then issued the work anew, and the new record came first: it is work."""
+    bench.take(ALL_ANY, bench.words.issue())
+    bench.reset()
+    assert bench.row().unsure
+    bench.take(STORE_ANY, bench.words.issue())
+    assert not bench.row().unsure
+    bench.answer("gone", state=State.EXPIRED)
+    assert bench.row().open
+
+
+def test_the_memory_of_records_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the latest ids are remembered; the cursor keeps the older ones away."""
+    monkeypatch.setattr("storeagent.inbox.TAKEN_LIMIT", 50)
+    for number in range(1, 121):
+        bench.take(STORE_ANY, bench.words.change(State.READ, number))
+    count = bench.database.connection.execute("SELECT count(*) FROM taken").fetchone()[0]
+    assert count == 50
+
+
 # --- answers -------------------------------------------------------------------------------------
 
 
