@@ -6,7 +6,7 @@ published" is one number. What a record says stands once in `doc`.
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec import Raw
 
@@ -110,9 +110,9 @@ class Logs:
 _RECORD = "channel_log.id, doc.kind, channel_log.at, doc.data"
 
 
-def _record(row: Sequence[object]) -> Record:
+def _record(row: Sequence[Any]) -> Record:
     record_id, kind, at, data = row
-    return Record(id=bytes(record_id).hex(), kind=kind, at=at, data=Raw(data))  # type: ignore[arg-type]
+    return Record(id=bytes(record_id).hex(), kind=kind, at=at, data=Raw(data))
 
 
 def replay(
@@ -134,7 +134,7 @@ def replay(
                 break
             messages.append(message)
             at = Cursor(at.seq + len(message.records), message.records[-1].id)
-            left -= sum(len(record.data) + 100 for record in message.records)  # type: ignore[arg-type]
+            left -= sum(len(record.data) + 100 for record in message.records)
         through[channel] = at
     return messages, through
 

@@ -1,10 +1,11 @@
 """The roster in the ledger: regions, stores, roles, mailboxes, and the version of channel sets.
 
 A store's set version rises with every change of what its devices should hear (region, roles,
-closing, a device's roles). It is a cursor like any other, number and random id, so that a ledger put
-back from an older copy cannot be mistaken for the one that went on.
+closing, a device's roles). It is a cursor like any other, number and random id, so that a ledger
+put back from an older copy cannot be mistaken for the one that went on.
 
-A store that closes keeps its rows; its mailboxes come back with their open work when it opens again.
+A store that closes keeps its rows; its mailboxes come back with their open work when it opens
+again.
 """
 
 import json
@@ -117,7 +118,7 @@ def save_roster(
             (store.region, store.region_name),
         )
     touched = [store.store_id for store in change.added]
-    touched += [altered.after.store_id for altered in change.changed]
+    touched += [altered.store_id for altered in change.changed]
     for store_id in touched:
         _save_store(connection, new[store_id], new_id)
     for closed in change.closed:

@@ -121,7 +121,7 @@ CREATE TABLE cancel (
     cancelled_at REAL NOT NULL
 ) WITHOUT ROWID;
 
--- What devices said, in the order in which it was saved here: the evidence, and what `tail` follows.
+-- What devices said, in the order of saving: the evidence, and what `tail` follows.
 CREATE TABLE arrival (
     no INTEGER PRIMARY KEY,
     device_no INTEGER NOT NULL REFERENCES device (no),
