@@ -181,8 +181,15 @@ class Session:
             self.outlet.send(packets.pubrel(packet_id))
 
     def on_pubcomp(self, packet_id: int) -> None:
-        """Take the end of a QoS 2 delivery; one that was not released is ignored."""
+        """Take the end of a QoS 2 delivery; one that is not in flight is ignored.
+
+        Raises:
+            ProtocolError: When that message was not released yet, or has QoS 1.
+        """
         entry = self._inflight.get(packet_id)
-        if entry is not None and entry[0] is None:
-            del self._inflight[packet_id]
-            self._send_queued()
+        if entry is None:
+            return
+        if entry[0] is not None:
+            raise ProtocolError("a PUBCOMP for a message that was not released [4.3.2, 4.3.3]")
+        del self._inflight[packet_id]
+        self._send_queued()

@@ -13,7 +13,7 @@ from broker.access import Credentials, Identity
 from broker.limits import Limits
 from tests.broker_engine import raw
 from tests.broker_engine.engines import Ours, Plain, connected
-from tests.broker_engine.raw import PUBCOMP, PUBREC, PUBREL, Client
+from tests.broker_engine.raw import PUBCOMP, PUBREL, Client
 
 
 class UserNameNeeded:
@@ -297,11 +297,12 @@ def test_malformed_packets_close(target: Target, data: bytes) -> None:
         assert good.is_served()
 
 
-def test_acknowledgement_kinds_do_not_mix(target: Target) -> None:
-    """A PUBREC for a message of QoS 1 breaks the protocol and ends the connection."""
+@pytest.mark.parametrize(("qos", "first"), [(1, 0x50), (1, 0x70), (2, 0x40), (2, 0x70)])
+def test_acknowledgement_kinds_do_not_mix(target: Target, qos: int, first: int) -> None:
+    """PUBREC or PUBCOMP at QoS 1, PUBACK or an early PUBCOMP at QoS 2 end the connection."""
     with target.connected("sub") as subscriber, target.connected("pub") as publisher:
-        subscriber.subscribe((target.topic, 1))
-        publisher.publish(target.topic, b"x", 1)
+        subscriber.subscribe((target.topic, qos))
+        publisher.publish(target.topic, b"x", qos)
         got = subscriber.message(acknowledge=False)
-        subscriber.send(raw.packet(PUBREC << 4, struct.pack("!H", got.packet_id)))
+        subscriber.send(raw.packet(first, struct.pack("!H", got.packet_id)))
         subscriber.expect_closed(target.seconds)
