@@ -1,0 +1,298 @@
+"""What devices said: each record saved once, in the order of saving, with its effect.
+
+The uniqueness of (device, record id) is what makes an effect happen once, whatever is sent again.
+A record that cannot be used is saved all the same, marked, and put aside for an operator: the log
+goes on behind it. What speaks of a directive that HQ does not know waits for it.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from buswire.errors import WireError
+from buswire.messages import (
+    DEVICE_KINDS,
+    HQ_KINDS,
+    Cancel,
+    Directive,
+    Original,
+    Receipt,
+    Record,
+    Reply,
+    Report,
+    Trouble,
+    decode_data,
+)
+from buswire.states import SAYABLE, Verdict
+from buswire.topics import Identity
+from hqconsole.audience import Mailbox, Organisation
+from hqconsole.ledger import deliveries, devices, directives
+from hqconsole.ledger.devices import Device
+from hqconsole.ledger.organisation import place_of
+from hqconsole.ledger.troubles import put_aside, record_incident
+
+ASK_AGAIN_SECONDS = 60.0
+
+
+class Arrivals:
+    """Saves records and their effects in the caller's transaction."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        organisation: Callable[[], Organisation],
+        new_id: Callable[[], str],
+        at: float,
+    ) -> None:
+        """Work on this transaction, at this Unix time."""
+        self._connection = connection
+        self._organisation = organisation
+        self._new_id = new_id
+        self._at = at
+
+    def save(self, device: Device, records: Sequence[Record]) -> int:
+        """Save these records of a device. Returns how many were new."""
+        new = 0
+        for record in records:
+            arrival_no = self._save_one(device, record)
+            if arrival_no is not None:
+                new += 1
+                self._take_effect(device, record.kind, record.at, bytes(record.data), arrival_no)
+        return new
+
+    def _save_one(self, device: Device, record: Record) -> int | None:
+        row = self._connection.execute(
+            "INSERT INTO arrival (device_no, id, kind, said_at, received_at, data)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (device_no, id) DO NOTHING RETURNING no",
+            (
+                device.no,
+                bytes.fromhex(record.id),
+                record.kind,
+                record.at,
+                self._at,
+                bytes(record.data),
+            ),
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def _take_effect(
+        self, device: Device, kind: str, said_at: float, data: bytes, arrival_no: int
+    ) -> None:
+        try:
+            said = decode_data(kind, data, DEVICE_KINDS)
+            if isinstance(said, Original):
+                self._take_back(device, said)
+                return
+        except WireError as error:
+            put_aside(
+                self._connection,
+                source=str(device.identity),
+                reason=str(error),
+                payload=data,
+                at=self._at,
+            )
+            self._mark(arrival_no, "aside")
+            return
+        match said:
+            case Receipt():
+                self._receipt(device, said, said_at, arrival_no)
+            case Reply():
+                self._reply(device, said, arrival_no)
+            case Report():
+                self._report(device, said, arrival_no)
+            case Trouble():
+                record_incident(
+                    self._connection,
+                    "device trouble",
+                    at=self._at,
+                    device_no=device.no,
+                    what=said.what,
+                    detail=said.detail[:1000],
+                )
+
+    def _mark(self, arrival_no: int, outcome: str) -> None:
+        self._connection.execute(
+            "UPDATE arrival SET outcome = ? WHERE no = ?", (outcome, arrival_no)
+        )
+
+    def _concern(self, arrival_no: int, directive_no: int, mailbox_no: int | None) -> None:
+        self._connection.execute(
+            "UPDATE arrival SET directive_no = ?, mailbox_no = ? WHERE no = ?",
+            (directive_no, mailbox_no, arrival_no),
+        )
+
+    def _mailbox(self, device: Device, role: str) -> int | None:
+        row = self._connection.execute(
+            "SELECT no FROM mailbox WHERE store_no = ? AND role = ?",
+            (device.place.store_no, role),
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def _known(self, directive_id: str, device: Device, arrival_no: int) -> int | None:
+        directive_no = directives.number_of(self._connection, directive_id)
+        if directive_no is None:
+            self._connection.execute(
+                "INSERT OR IGNORE INTO waiting (directive_id, arrival_no, device_no)"
+                " VALUES (?, ?, ?)",
+                (directive_id, arrival_no, device.no),
+            )
+        return directive_no
+
+    def _receipt(self, device: Device, said: Receipt, said_at: float, arrival_no: int) -> None:
+        if said.state not in SAYABLE:
+            self._mark(arrival_no, "not a store's state")
+            return
+        directive_no = self._known(said.directive, device, arrival_no)
+        if directive_no is None:
+            return
+        mailbox_no = self._mailbox(device, said.role)
+        self._concern(arrival_no, directive_no, mailbox_no)
+        if mailbox_no is None:
+            self._mark(arrival_no, "stray")
+            return
+        if not deliveries.exists(self._connection, directive_no, mailbox_no):
+            directives.add_to_adopted(self._connection, directive_no, mailbox_no)
+        moved = deliveries.move(
+            self._connection,
+            directive_no,
+            mailbox_no,
+            said.state,
+            said_at=said_at + device.clock_offset_seconds,
+            arrival_no=arrival_no,
+            at=self._at,
+        )
+        if moved is None:
+            self._mark(arrival_no, "stray")
+            return
+        if moved.verdict is Verdict.TOO_LATE:
+            self._mark(arrival_no, "too late")
+        moved_on = moved.verdict in {Verdict.MOVES, Verdict.MOVES_LATE}
+        beyond_delivered = deliveries.STATE_CODES[said.state] > 1
+        if moved_on and beyond_delivered and devices.siblings(self._connection, device):
+            directives.tell_siblings(
+                self._connection,
+                said.directive,
+                device.identity.store,
+                said.role,
+                said.state,
+                by=said.by,
+                at=self._at,
+                new_id=self._new_id,
+            )
+
+    def _reply(self, device: Device, said: Reply, arrival_no: int) -> None:
+        directive_no = self._known(said.directive, device, arrival_no)
+        if directive_no is not None:
+            self._concern(arrival_no, directive_no, self._mailbox(device, said.role))
+
+    def _report(self, device: Device, said: Report, arrival_no: int) -> None:
+        (no,) = self._connection.execute(
+            "INSERT INTO report (device_no, key, name, parts, parts_here, rows, first_at)"
+            " VALUES (?, ?, ?, ?, 0, 0, ?)"
+            " ON CONFLICT (device_no, key) DO UPDATE SET key = key RETURNING no",
+            (device.no, said.report, said.name, said.parts, self._at),
+        ).fetchone()
+        added = self._connection.execute(
+            "INSERT OR IGNORE INTO report_part (report_no, part, arrival_no) VALUES (?, ?, ?)",
+            (no, said.part, arrival_no),
+        ).rowcount
+        if added:
+            self._connection.execute(
+                "UPDATE report SET parts_here = parts_here + 1, rows = rows + ?,"
+                " complete_at = CASE WHEN parts_here + 1 = parts THEN ? END WHERE no = ?",
+                (len(said.rows), self._at, no),
+            )
+
+    # --- what HQ had forgotten --------------------------------------------------------------------
+
+    def _take_back(self, device: Device, original: Original) -> None:
+        """Adopt a directive or a cancel that a device sent back.
+
+        Raises:
+            WireError: The copy does not fit the contract.
+        """
+        document: Any = decode_data(original.kind, original.data, HQ_KINDS)
+        data = bytes(original.data)
+        if isinstance(document, Cancel):
+            directives.adopt_cancel(
+                self._connection,
+                data,
+                document,
+                organisation=self._organisation(),
+                at=self._at,
+                new_id=self._new_id,
+            )
+            return
+        if not isinstance(document, Directive):
+            raise WireError(f"an original of kind {original.kind!r}")
+        new = directives.number_of(self._connection, document.id) is None
+        directives.adopt(
+            self._connection,
+            data,
+            document,
+            Mailbox(device.identity.store, original.role),
+            organisation=self._organisation(),
+            at=self._at,
+            new_id=self._new_id,
+        )
+        if new:
+            record_incident(
+                self._connection,
+                "directive adopted",
+                at=self._at,
+                device_no=device.no,
+                directive=document.id,
+                title=document.title,
+            )
+        self._connection.execute("DELETE FROM asked WHERE directive_id = ?", (document.id,))
+        self._apply_waiting(document.id)
+
+    def _apply_waiting(self, directive_id: str) -> None:
+        rows = self._connection.execute(
+            "SELECT arrival.no, arrival.kind, said_at, data, store.id, device.name FROM waiting"
+            " JOIN arrival ON arrival.no = arrival_no"
+            " JOIN device ON device.no = arrival.device_no JOIN store ON store.no = store_no"
+            " WHERE directive_id = ? ORDER BY arrival.no",
+            (directive_id,),
+        ).fetchall()
+        self._connection.execute("DELETE FROM waiting WHERE directive_id = ?", (directive_id,))
+        for no, kind, said_at, data, store_id, name in rows:
+            device = known_device(self._connection, store_id, name)
+            if device is not None:
+                self._take_effect(device, kind, said_at, data, no)
+
+
+def known_device(connection: sqlite3.Connection, store_id: str, name: str) -> Device | None:
+    """A device by its names."""
+    place = place_of(connection, store_id)
+    return None if place is None else devices.find(connection, Identity(store_id, name), place)
+
+
+def ask(connection: sqlite3.Connection, directive_id: str, device_no: int, *, at: float) -> bool:
+    """Whether this device is the one to send a forgotten directive up; one is asked at a time."""
+    row = connection.execute(
+        "SELECT device_no, asked_at FROM asked WHERE directive_id = ?", (directive_id,)
+    ).fetchone()
+    if row is not None and row[0] != device_no and at - row[1] < ASK_AGAIN_SECONDS:
+        return False
+    if row is None or row[0] != device_no:
+        connection.execute(
+            "INSERT INTO asked (directive_id, device_no, asked_at, first_asked_at)"
+            " VALUES (?1, ?2, ?3, ?3) ON CONFLICT (directive_id)"
+            " DO UPDATE SET device_no = ?2, asked_at = ?3",
+            (directive_id, device_no, at),
+        )
+    return True
+
+
+def wanted_of(connection: sqlite3.Connection, device_no: int, *, most: int, at: float) -> list[str]:
+    """Directives that HQ does not know and this device spoke of, as far as it is its turn."""
+    ids = [
+        directive_id
+        for (directive_id,) in connection.execute(
+            "SELECT DISTINCT directive_id FROM waiting WHERE device_no = ? LIMIT ?",
+            (device_no, most),
+        )
+    ]
+    return [directive_id for directive_id in ids if ask(connection, directive_id, device_no, at=at)]

@@ -1,0 +1,182 @@
+"""Devices: who they are, where their uplink logs stand, and who is there."""
+
+import json
+import sqlite3
+from typing import NamedTuple
+
+from buswire.cursors import START, Cursor
+from buswire.messages import Hello, Log
+from buswire.topics import Identity
+from hqconsole.ledger.organisation import Place
+
+DEVICES_PER_STORE = 200
+
+
+class Device(NamedTuple):
+    """One device as the ledger knows it."""
+
+    no: int
+    identity: Identity
+    place: Place
+    roles: tuple[str, ...]
+    """The roles it serves: those it was assigned, as far as its store has them."""
+    install: str
+    run: str
+    clock_offset_seconds: float
+
+
+def find(connection: sqlite3.Connection, identity: Identity, place: Place) -> Device | None:
+    """The device, or None when it never said hello and nobody assigned it roles."""
+    row = connection.execute(
+        "SELECT no, roles, install, run, clock_offset_seconds FROM device"
+        " WHERE store_no = ? AND name = ?",
+        (place.store_no, identity.device),
+    ).fetchone()
+    if row is None:
+        return None
+    no, roles, install, run, offset = row
+    wanted = place.roles if roles is None else json.loads(roles)
+    served = tuple(role for role in place.roles if role in wanted)
+    return Device(no, identity, place, served, install, run, offset)
+
+
+def register(
+    connection: sqlite3.Connection, identity: Identity, place: Place, hello: Hello, *, at: float
+) -> Device | None:
+    """Make a device known at its first hello; None when its store has too many already.
+
+    The roles that it asks for count now and only as far as its store has them; from here on the
+    roster decides.
+    """
+    (count,) = connection.execute(
+        "SELECT count(*) FROM device WHERE store_no = ?", (place.store_no,)
+    ).fetchone()
+    if count >= DEVICES_PER_STORE:
+        return None
+    asked = [role for role in place.roles if role in hello.roles]
+    connection.execute(
+        "INSERT INTO device (store_no, name, roles, first_heard_at, last_heard_at)"
+        " VALUES (?, ?, ?, ?, ?)",
+        (place.store_no, identity.device, json.dumps(asked) if asked else None, at, at),
+    )
+    return find(connection, identity, place)
+
+
+def note_hello(connection: sqlite3.Connection, device: Device, hello: Hello, *, at: float) -> None:
+    """Keep what a hello says of the device itself; it is there."""
+    connection.execute(
+        "UPDATE device SET install = ?, run = ?, version = ?, online = 1, last_heard_at = ?,"
+        " clock_offset_seconds = ? WHERE no = ?",
+        (
+            hello.install,
+            hello.run,
+            hello.version,
+            at,
+            round(at - hello.clock_at, 3),
+            device.no,
+        ),
+    )
+
+
+def note_heard(connection: sqlite3.Connection, device_no: int, *, at: float) -> None:
+    """The device said something: it is there."""
+    connection.execute(
+        "UPDATE device SET online = 1, last_heard_at = ? WHERE no = ?", (at, device_no)
+    )
+
+
+def note_bye(connection: sqlite3.Connection, device_no: int, run: str) -> None:
+    """The device went; an old run's will does not count against the present run."""
+    connection.execute("UPDATE device SET online = 0 WHERE no = ? AND run = ?", (device_no, run))
+
+
+def sweep(connection: sqlite3.Connection, *, silent_since: float) -> int:
+    """Take devices that were silent for too long as gone."""
+    return connection.execute(
+        "UPDATE device SET online = 0 WHERE online = 1 AND last_heard_at < ?", (silent_since,)
+    ).rowcount
+
+
+def anyone_silent(connection: sqlite3.Connection, *, since: float) -> bool:
+    """Whether `sweep` would find somebody."""
+    return (
+        connection.execute(
+            "SELECT 1 FROM device WHERE online = 1 AND last_heard_at < ? LIMIT 1", (since,)
+        ).fetchone()
+        is not None
+    )
+
+
+class Uplink(NamedTuple):
+    """HQ's cursor in one log of a device, and the highest number it heard the log reach."""
+
+    cursor: Cursor
+    heard_head: int
+
+
+def uplink(connection: sqlite3.Connection, device_no: int, log: Log) -> Uplink:
+    """Where HQ stands in a device's log."""
+    row = connection.execute(
+        "SELECT seq, id, heard_head FROM uplink WHERE device_no = ? AND log = ?",
+        (device_no, log),
+    ).fetchone()
+    return Uplink(START, 0) if row is None else Uplink(Cursor(row[0], row[1]), row[2])
+
+
+def save_uplink(
+    connection: sqlite3.Connection,
+    device_no: int,
+    log: Log,
+    cursor: Cursor,
+    *,
+    heard_head: int,
+    pending: int | None,
+) -> None:
+    """Keep HQ's cursor; `pending` where the device said it, otherwise it shrinks with the cursor."""
+    connection.execute(
+        "INSERT INTO uplink (device_no, log, seq, id, heard_head, pending)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, coalesce(?6, 0))"
+        " ON CONFLICT (device_no, log) DO UPDATE SET"
+        " pending = coalesce(?6, max(0, pending - (?3 - seq))),"
+        " seq = ?3, id = ?4, heard_head = ?5",
+        (device_no, log, cursor.seq, cursor.id, heard_head, pending),
+    )
+
+
+def siblings(connection: sqlite3.Connection, device: Device) -> bool:
+    """Whether the store has other devices, which should hear what this one said."""
+    return (
+        connection.execute(
+            "SELECT 1 FROM device WHERE store_no = ? AND no <> ? LIMIT 1",
+            (device.place.store_no, device.no),
+        ).fetchone()
+        is not None
+    )
+
+
+class Waiting(NamedTuple):
+    """A device that is there and has not said that it has its work."""
+
+    device_no: int
+    identity: Identity
+
+
+def there_without_receipt(
+    connection: sqlite3.Connection, *, issued_before: float, most: int
+) -> list[Waiting]:
+    """Devices that are there, of mailboxes with work that nobody there has confirmed to have."""
+    found: list[Waiting] = []
+    for no, store_id, name, assigned, roles in connection.execute(
+        "SELECT DISTINCT device.no, store.id, device.name, device.roles, mailbox.role FROM device"
+        " JOIN store ON store.no = device.store_no AND store.closed_at IS NULL"
+        " JOIN mailbox ON mailbox.store_no = device.store_no"
+        " JOIN delivery ON delivery.mailbox_no = mailbox.no AND delivery.open = 1"
+        " AND delivery.state = 0"
+        " JOIN directive ON directive.no = delivery.directive_no AND directive.issued_at < ?"
+        " WHERE device.online = 1 LIMIT ?",
+        (issued_before, most),
+    ):
+        serves = assigned is None or roles in ("any", *json.loads(assigned))
+        if serves and (not found or found[-1].device_no != no):
+            found.append(Waiting(no, Identity(store_id, name)))
+    return found
