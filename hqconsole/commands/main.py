@@ -1,0 +1,55 @@
+"""The command `hq`: its verbs by section. Each verb is imported only when it runs."""
+
+from buskit.cli import CommandGroup
+
+_COMMANDS = "hqconsole.commands"
+
+main = CommandGroup(
+    name="hq",
+    help=(
+        "Head office on the bus: who has it, who has read it, who has done it, and who has not.\n\n"
+        "Everything works with the hub down: it stands in the ledger, and the hub sends it when "
+        "it comes up.\n\n"
+        "\b\n"
+        "Examples:\n"
+        "  hq init && hq roster import stores.csv\n"
+        "  hq up                                         broker and hub, in the foreground\n"
+        "  hq publish 'Pull lot 2231' --all --kind recall --needs done --priority urgent\n"
+        "  hq status                                     one line for each directive\n"
+        "  hq who 3f2a --state pending                   who has not\n"
+    ),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    sections={
+        "Directives": {
+            "publish": (f"{_COMMANDS}.publish:publish", "Issue a directive to exactly these."),
+            "cancel": (f"{_COMMANDS}.cancel:cancel", "Withdraw a directive."),
+            "status": (f"{_COMMANDS}.status:status", "How far each directive is."),
+            "who": (f"{_COMMANDS}.who:who", "Who has not (or who has)."),
+        },
+        "What stores say": {
+            "replies": (f"{_COMMANDS}.told:replies", "Answers in directives' threads."),
+            "alerts": (f"{_COMMANDS}.told:alerts", "What needs action: replenishment, incidents."),
+            "reports": (f"{_COMMANDS}.reports:reports", "Tables of figures, and their rows."),
+            "tail": (f"{_COMMANDS}.tail:tail", "Follow what arrives, without loss."),
+        },
+        "The organisation": {
+            "roster": (f"{_COMMANDS}.roster:roster", "Import and look at stores and devices."),
+            "stores": (f"{_COMMANDS}.stores:stores", "Who is online, last seen, behind."),
+        },
+        "Running it": {
+            "init": (f"{_COMMANDS}.init:init", "Make head office's home."),
+            "up": (f"{_COMMANDS}.up:up", "Run the embedded broker and the hub together."),
+            "hub": (f"{_COMMANDS}.hub:hub", "Run the hub alone, beside a broker of yours."),
+            "backup": (f"{_COMMANDS}.backup:backup", "Copy the ledger while it is in use."),
+            "restore": (f"{_COMMANDS}.restore:restore", "Put a copy of the ledger back."),
+            "quarantine": (f"{_COMMANDS}.troubles:quarantine", "What nobody could use."),
+            "incidents": (f"{_COMMANDS}.troubles:incidents", "What an operator should know."),
+        },
+        "Try it": {
+            "demo": (f"{_COMMANDS}.demo:demo", "See all of it at work, in under a minute."),
+        },
+    },
+)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""HQ's home: the folder with the ledger and the settings, and whether a hub is at work in it.
+
+Owns the names and meanings of HQ's settings and where things are in the home. Must not know links,
+tables or commands.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from buskit.locks import FileLock
+from buswire.errors import WireError
+from buswire.topics import DEFAULT_ROOT, Topics
+from hqconsole.errors import HqError
+
+SETTINGS_NAME = "hq.toml"
+HUB_LOCK_NAME = "hub.lock"
+"""Held by the hub as long as it runs; `hq restore` holds it so that none starts meanwhile."""
+SUPERVISOR_LOCK_NAME = "up.lock"
+BROKER_READY_NAME = "broker.json"
+HINT_CREATE = "hq init"
+
+DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
+DEFAULT_TIMEZONE = "UTC"
+
+
+class SettingsError(HqError):
+    """The settings say something that cannot be."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class HqSettings:
+    """All settings of a head office.
+
+    Attributes:
+        name: What head office is called.
+        timezone: IANA name: in which "Friday 18:00" on this command line is read.
+        brokers: URLs of the brokers, any of which will do.
+        root: What all topics begin with.
+        username: Towards the broker, if it wants one.
+        password: Likewise.
+        qos: Of what the hub publishes and subscribes, 0 or 1.
+        keepalive_seconds: As `buskit.link_settings` has it.
+        reconnect_most_seconds: The longest pause between attempts to reach a broker.
+    """
+
+    name: str = "HQ"
+    timezone: str = DEFAULT_TIMEZONE
+    brokers: tuple[str, ...] = (DEFAULT_BROKER,)
+    root: str = DEFAULT_ROOT
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    qos: int = 1
+    keepalive_seconds: int = 30
+    reconnect_most_seconds: float = 10.0
+
+    @property
+    def topics(self) -> Topics:
+        """How the topics are spelt."""
+        return Topics(self.root)
+
+
+def read_hq_settings(home: Path) -> HqSettings:
+    """Read and check the settings of a home.
+
+    Raises:
+        HomeError: There are none, or the file is not TOML.
+        SettingsError: A setting is unknown or cannot be.
+    """
+    from buskit.homes import read_settings  # noqa: PLC0415 - only who reads settings pays for TOML
+
+    path = home / SETTINGS_NAME
+    raw = read_settings(path, hint_create=HINT_CREATE)
+    try:
+        return parse_settings(raw)
+    except (WireError, SettingsError) as error:
+        raise SettingsError(f"{path}: {error}", hint=error.hint or f"correct {path}") from error
+
+
+def parse_settings(raw: Mapping[str, Any]) -> HqSettings:
+    """Check settings as they stand in the file.
+
+    Raises:
+        SettingsError: A setting is unknown or cannot be.
+        WireError: The root cannot begin a topic.
+    """
+    link_names = ("root", "username", "password", "qos", "keepalive_seconds")
+    link = raw.get("link", {})
+    if not isinstance(link, Mapping):
+        raise SettingsError("link must be a table", hint="write it below a line [link]")
+    _refuse_unknown(raw, ("name", "timezone", "brokers", "link"), "")
+    _refuse_unknown(link, (*link_names, "reconnect_most_seconds"), "link.")
+    brokers = raw.get("brokers", [DEFAULT_BROKER])
+    if not isinstance(brokers, list) or not all(isinstance(url, str) for url in brokers):
+        raise SettingsError("brokers must be a list of texts")
+    settings = HqSettings(
+        name=_typed(raw, "name", str, "HQ", ""),
+        timezone=_typed(raw, "timezone", str, DEFAULT_TIMEZONE, ""),
+        brokers=tuple(brokers),
+        root=Topics(_typed(link, "root", str, DEFAULT_ROOT, "link.")).root,
+        username=_typed(link, "username", str, None, "link."),
+        password=_typed(link, "password", str, None, "link."),
+        qos=_typed(link, "qos", int, 1, "link."),
+        keepalive_seconds=_typed(link, "keepalive_seconds", int, 30, "link."),
+        reconnect_most_seconds=_typed(link, "reconnect_most_seconds", float, 10.0, "link."),
+    )
+    if not settings.brokers:
+        raise SettingsError("brokers is empty", hint=f'such as brokers = ["{DEFAULT_BROKER}"]')
+    if settings.qos not in {0, 1}:
+        raise SettingsError(f"link.qos is {settings.qos}", hint="0 or 1")
+    if settings.reconnect_most_seconds <= 0 or not 1 <= settings.keepalive_seconds <= 65535:
+        raise SettingsError("link: the times must be positive")
+    return settings
+
+
+def as_toml(settings: HqSettings) -> dict[str, Any]:
+    """The settings that `hq init` writes down; what is left out has its default."""
+    written: dict[str, Any] = {
+        "name": settings.name,
+        "timezone": settings.timezone,
+        "brokers": list(settings.brokers),
+    }
+    if settings.root != DEFAULT_ROOT:
+        written["link"] = {"root": settings.root}
+    return written
+
+
+@dataclass(frozen=True, slots=True)
+class HubState:
+    """Whether a hub is at work in a home, and which process it is if that is known."""
+
+    running: bool
+    pid: int | None = None
+
+
+def hub_state(home: Path) -> HubState:
+    """Look whether a hub runs; holds its lock for a moment if none does."""
+    path = home / HUB_LOCK_NAME
+    if not path.exists():
+        return HubState(running=False)
+    lock = FileLock(path)
+    try:
+        if lock.try_acquire():
+            lock.release()
+            return HubState(running=False)
+        return HubState(running=True, pid=lock.holder())
+    except OSError:  # nobody with these rights could run one either
+        return HubState(running=False)
+    finally:
+        lock.close()
+
+
+def new_id() -> str:
+    """A random 128-bit id, as records and directives have it."""
+    return os.urandom(16).hex()
+
+
+def _typed(table: Mapping[str, Any], name: str, kind: type, default: Any, prefix: str) -> Any:
+    value = table.get(name, default)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if value is default or (isinstance(value, kind) and not isinstance(value, bool)):
+        return value
+    words = {str: "text", int: "a whole number", float: "a number"}
+    raise SettingsError(f"{prefix}{name} must be {words[kind]}, not {value!r}")
+
+
+def _refuse_unknown(table: Mapping[str, Any], known: Sequence[str], prefix: str) -> None:
+    for name in table:
+        if name not in known:
+            import difflib  # noqa: PLC0415 - only a slip pays for it
+
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(sorted(known))
+            raise SettingsError(f"there is no setting {prefix}{name}", hint=hint)
