@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from buskit.link import (
 )
 from buswire.topics import Channel
 from storeagent.core import Heard
+from storeagent.main import main
 from tests.agent.head_office import HeadOffice
 from tests.helpers.waiting import TIME_SCALE, wait_until
 
@@ -56,19 +58,23 @@ def tool(*words: str, home: Path, **more: Any) -> subprocess.CompletedProcess[st
 def environment(home: Path, **more: str) -> dict[str, str]:
     """A clean environment with this home."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith("STOREBUS_")}
+    # Compiling all modules again for each process would take most of the tests' time.
+    plain.pop("PYTHONDONTWRITEBYTECODE", None)
+    plain.setdefault("PYTHONPYCACHEPREFIX", str(Path(tempfile.gettempdir()) / "storebus-pycache"))
     return {**plain, "STOREBUS_AGENT_HOME": str(home), **more}
 
 
 def set_up(home: Path, port: int, *more: str, quick: bool = True) -> None:
     """Make a device's home."""
-    found = tool(
-        "init",
-        *("--store", "S017", "--device", "till-1", "--role", "manager"),
-        *("--broker", f"mqtt://127.0.0.1:{port}"),
-        *more,
-        home=home,
+    code = main.run(
+        [
+            "init",
+            *("--store", "S017", "--device", "till-1", "--role", "manager"),
+            *("--broker", f"mqtt://127.0.0.1:{port}", "--home", str(home)),
+            *more,
+        ]
     )
-    assert found.returncode == 0, found.stderr
+    assert code == 0
     if quick:
         with (home / "agent.toml").open("a") as file:
             file.write(QUICK_TOML)
@@ -130,6 +136,7 @@ class BrokerProcess:
                 *("--port", str(self.port), "--ready-file", str(self._ready)),
             ],
             stdout=subprocess.DEVNULL,
+            env=environment(self._ready.parent),
         )
         wait_until(self._ready.exists, seconds=20, what="the broker")
         self.port = json.loads(self._ready.read_text())["port"]

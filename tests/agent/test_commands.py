@@ -274,8 +274,7 @@ def test_without_a_home_every_command_says_how_to_make_one(tmp_path: Path) -> No
 def test_a_reader_that_goes_away_is_no_error(home: Path) -> None:
     """`storeagent inbox --json | head -c 1`, as in a script."""
     bench = Bench(str(database_path(home)))
-    for number in range(1, 1_500):
-        bench.take(ALL_ANY, bench.words.issue(number))
+    bench.take(ALL_ANY, *(bench.words.issue(number) for number in range(1, 1_500)))
     found = subprocess.run(
         ["/bin/sh", "-c", f"{BIN / 'storeagent'} inbox --json | head -c 1"],
         env=environment(home),
