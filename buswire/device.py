@@ -364,6 +364,7 @@ class DeviceMachine:
         elif again:
             self._ask(now, self._timing.gap_jitter_seconds, "a gap while asking")
         elif self._heard_run not in {None, self.run}:
+            self._heard_run = None  # one hello settles it, whichever of the two runs is the older
             self._ask(now, self._timing.gap_jitter_seconds, "a new run of HQ")
         if self._unsure_at is None:
             self._unsure_asks = 0
@@ -513,8 +514,10 @@ class DeviceMachine:
         tail = message.records[outcome:]
         if not tail:
             return []
+        lagging = self._through is not None and cursor.seq < self._through.get(channel, START).seq
         self.cursors[channel] = advance(message.after, ids)
-        self._check_replay(now)
+        if lagging:  # what is new on other channels must not put off asking again for a lost replay
+            self._check_replay(now)
         return [Take(channel, tail, self.cursors[channel])]
 
     def _on_heads(self, message: Heads, now: float) -> list[Effect]:

@@ -335,9 +335,14 @@ def encode_data(data: msgspec.Struct) -> bytes:
     """The exact bytes of a record's data.
 
     Raises:
-        WireError: More than `RECORD_BYTES_LIMIT`.
+        WireError: More than `RECORD_BYTES_LIMIT`, or text that is no text (lone surrogates).
     """
-    encoded = _encoder.encode(data)
+    try:
+        encoded = _encoder.encode(data)
+    except UnicodeEncodeError as error:
+        raise WireError(
+            "the text has characters that are no text", hint="it was decoded wrongly; use UTF-8"
+        ) from error
     if len(encoded) > RECORD_BYTES_LIMIT:
         raise WireError(
             f"the entry takes {len(encoded)} bytes and {RECORD_BYTES_LIMIT} are the most",

@@ -178,7 +178,7 @@ def _slugged(text: str, what: str) -> str:
             pieces.append(character)
         else:
             gap = True
-    name = "".join(pieces).rstrip("_")
+    name = "".join(pieces).rstrip("_-")
     if not name:
         raise WireError(
             f"the {what} name {shown(text)} has no letter or digit an identifier could be made of",

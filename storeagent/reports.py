@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from buswire.errors import WireError
 from buswire.messages import Report, encode_data
 from storeagent.errors import InvalidEntry
 
@@ -160,10 +161,8 @@ def encode_part(part: Report) -> bytes:
     """
     try:
         return encode_data(part)
-    except UnicodeEncodeError:
-        raise InvalidEntry(
-            "the table has characters that are no text", hint="it was decoded wrongly; use UTF-8"
-        ) from None
+    except WireError as error:
+        raise InvalidEntry(str(error), hint=error.hint) from None
 
 
 # --- CSV -----------------------------------------------------------------------------------------

@@ -195,7 +195,3 @@ def _encoded(data: Receipt | Reply) -> bytes:
         return encode_data(data)
     except WireError as error:
         raise InvalidEntry(str(error), hint=error.hint) from None
-    except UnicodeEncodeError:
-        raise InvalidEntry(
-            "the text has characters that are no text", hint="it was decoded wrongly; use UTF-8"
-        ) from None
