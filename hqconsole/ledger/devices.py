@@ -107,6 +107,12 @@ def anyone_silent(connection: sqlite3.Connection, *, since: float) -> bool:
     )
 
 
+def count_there(connection: sqlite3.Connection) -> int:
+    """How many devices are there."""
+    (count,) = connection.execute("SELECT count(*) FROM device WHERE online = 1").fetchone()
+    return int(count)
+
+
 class Uplink(NamedTuple):
     """HQ's cursor in one log of a device, and the highest number it heard the log reach."""
 
@@ -132,7 +138,7 @@ def save_uplink(
     heard_head: int,
     pending: int | None,
 ) -> None:
-    """Keep HQ's cursor; `pending` where the device said it, otherwise it shrinks with the cursor."""
+    """Keep HQ's cursor; without a `pending` said by the device, it shrinks with the cursor."""
     connection.execute(
         "INSERT INTO uplink (device_no, log, seq, id, heard_head, pending)"
         " VALUES (?1, ?2, ?3, ?4, ?5, coalesce(?6, 0))"

@@ -127,10 +127,7 @@ def save_roster(
             (at, new_id(), closed.store_id),
         )
     if touched or change.closed:
-        connection.execute(
-            "INSERT INTO meta (key, value) VALUES ('roster_version', 1)"
-            " ON CONFLICT (key) DO UPDATE SET value = value + 1"
-        )
+        _raise_roster_version(connection)
     return change
 
 
@@ -138,6 +135,21 @@ def roster_version(connection: sqlite3.Connection) -> int:
     """A number that rises with every change of the roster."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'roster_version'").fetchone()
     return int(row[0]) if row else 0
+
+
+def set_versions(connection: sqlite3.Connection) -> dict[str, Cursor]:
+    """The version of each store's channel set."""
+    return {
+        store_id: Cursor(seq, set_id)
+        for store_id, seq, set_id in connection.execute("SELECT id, set_seq, set_id FROM store")
+    }
+
+
+def _raise_roster_version(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES ('roster_version', 1)"
+        " ON CONFLICT (key) DO UPDATE SET value = value + 1"
+    )
 
 
 def _save_store(connection: sqlite3.Connection, store: StoreRow, new_id: NewId) -> None:
@@ -214,3 +226,4 @@ def assign_roles(
         (place.store_no, device, None if roles is None else json.dumps(sorted(roles)), at),
     )
     raise_set_version(connection, place.store_no, new_id)
+    _raise_roster_version(connection)

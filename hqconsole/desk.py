@@ -1,0 +1,562 @@
+"""HQ's end of the bus without MQTT, threads or a clock: the protocol married to the ledger.
+
+Owns one rule above all: a batch of events is one transaction (group commit), and acknowledgements,
+answers and new records leave only after its commit. Must not know links, processes or files. The
+hub drives it with a real link, simulations with a ledger in memory.
+
+Invariants:
+- Nothing that arrives can raise: what cannot be used is put aside, and good messages beside it take
+  effect.
+- What commands wrote into the ledger is published from the channel logs, in the order of writing.
+  The place up to which that surely happened is saved late and never early: after a crash some
+  records go out twice, which costs their readers one comparison each.
+- When something raises all the same (the disk), the desk is spoiled: make a new one.
+"""
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from buskit.database import Database
+from buswire import frame
+from buswire.cursors import Cursor, Misfit, advance, fit
+from buswire.errors import WireError
+from buswire.headoffice import Replay, entries_lost, judge
+from buswire.messages import (
+    BATCH_BYTES,
+    LOGS,
+    Ack,
+    Answer,
+    AnyMessage,
+    Backlog,
+    Bye,
+    Heads,
+    Hello,
+    Hub,
+    Log,
+    Nudge,
+    Records,
+    Snapshot,
+    SnapshotItem,
+    Welcome,
+    Work,
+)
+from buswire.topics import ANY_ROLE, Channel, Identity, Topics
+from hqconsole.audience import Organisation
+from hqconsole.ledger import channels, deliveries, devices, directives, organisation
+from hqconsole.ledger.arrivals import Arrivals, ask, wanted_of
+from hqconsole.ledger.devices import Device
+from hqconsole.ledger.progress import published_no, save_published_no
+from hqconsole.ledger.troubles import put_aside, record_incident
+
+# --- events and what is to be done after a batch -------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """The link is up and the hub's subscriptions stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlinked:
+    """The link is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A message arrived."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed, or a command has written into the ledger."""
+
+
+Event = Linked | Unlinked | Heard | Tick
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Send this; when it gets lost, the protocol sends it again by itself."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeskTiming:
+    """Every wait and bound of the desk; tests and simulations shorten them."""
+
+    heads_seconds: float = 30.0
+    nudge_seconds: float = 30.0
+    nudge_spacing_seconds: float = 5.0
+    offline_seconds: float = 750.0
+    """Two and a half beats: a device that was silent for so long is not there."""
+    sure_seconds: float = 10.0
+    """A record counts as published when the link has lived for so long after sending it."""
+    hellos_per_second: float = 400.0
+    """How many hellos are expected to be answered in a second: devices spread theirs by it."""
+    hellos_per_batch: int = 200
+    """More than these in one batch are told to come again later."""
+    replay_records: int = 1000
+    """A device further behind gets a snapshot."""
+    replay_bytes: int = 2 * BATCH_BYTES
+    """How much one hello is replayed at most; the device then asks for more."""
+    publish_records: int = 2000
+    """How many new records one batch publishes."""
+
+
+class _Batch:
+    """One transaction at work: opened when something is to be saved, with what is to be sent."""
+
+    def __init__(self, desk: "Desk", now: float, at: float) -> None:
+        self._desk = desk
+        self.now = now
+        self.at = at
+        self.out: list[Publish] = []
+        self.acks: dict[tuple[Identity, Log], Cursor] = {}
+        self.hellos = 0
+        self._stack = ExitStack()
+        self._connection: sqlite3.Connection | None = None
+
+    def __enter__(self) -> "_Batch":
+        self._stack.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)  # type: ignore[arg-type]
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, with a write transaction open on it."""
+        if self._connection is None:
+            self._connection = self._stack.enter_context(self._desk.ledger.write())
+        return self._connection
+
+    @property
+    def writes(self) -> bool:
+        """Whether anything opened the transaction."""
+        return self._connection is not None
+
+
+class Desk:
+    """HQ's side of the protocol, for the life of one hub process."""
+
+    def __init__(
+        self,
+        ledger: Database,
+        topics: Topics,
+        *,
+        draw: Callable[[], float],
+        new_id: Callable[[], str],
+        wall_clock: Callable[[], float],
+        timing: DeskTiming | None = None,
+    ) -> None:
+        """Begin unconnected, as a new run, from what the ledger says.
+
+        Args:
+            ledger: Where everything is; the desk is its only protocol writer.
+            topics: The topic tree.
+            draw: A random number in [0, 1).
+            new_id: A random 128-bit id in hex.
+            wall_clock: Unix time; only recorded and compared with expiry dates.
+            timing: Waits and bounds.
+        """
+        self.ledger = ledger
+        self.topics = topics
+        self.run = new_id()
+        self.timing = timing or DeskTiming()
+        self._draw = draw
+        self._new_id = new_id
+        self._wall_clock = wall_clock
+        self._linked = False
+        self._since = wall_clock()
+        self._sure_no = self._sent_no = published_no(ledger.connection)
+        self._saved_no = self._sure_no
+        self._sent: deque[tuple[float, int]] = deque()
+        self._heads_at = 0.0
+        self._nudge_at = 0.0
+        self._expiry_at: float | None = None
+        self._more_to_publish = False
+        self._nudged: dict[Identity, float] = {}
+        self._told: dict[Identity, Cursor] = {}
+        self._roster_version = -1
+        self._organisation: Organisation | None = None
+        self._organisation_version = -1
+
+    # --- the one way in --------------------------------------------------------------------------
+
+    def handle(self, events: Sequence[Event], now: float) -> list[Publish]:
+        """Take a batch of events; what it returns may be sent, because all of it is committed.
+
+        Args:
+            events: In the order in which they happened.
+            now: Monotonic time in seconds.
+
+        Raises:
+            DatabaseError: Nothing of the batch is kept; make a new desk.
+        """
+        with _Batch(self, now, self._wall_clock()) as batch:
+            for event in events:
+                match event:
+                    case Heard():
+                        self._hear(batch, event)
+                    case Linked():
+                        self._link_up(batch)
+                    case Unlinked():
+                        self._link_down()
+            self._do_what_is_due(batch)
+            if batch.writes and self._sure_no != self._saved_no:
+                save_published_no(batch.connection, self._sure_no)
+                self._saved_no = self._sure_no
+        if self._linked:
+            for (identity, log), cursor in batch.acks.items():
+                self._tell(batch, identity, Ack(run=self.run, log=log, cursor=cursor))
+            self._publish_new(batch)
+        return batch.out
+
+    def next_at(self, now: float) -> float:
+        """When `handle` has something to do again, if nothing else happens."""
+        if not self._linked:
+            return now + self.timing.nudge_seconds
+        times = [self._heads_at, self._nudge_at]
+        if self._more_to_publish:
+            times.append(now)
+        if self._expiry_at is not None:
+            times.append(now + max(0.0, self._expiry_at - self._wall_clock()))
+        return max(now, min(times))
+
+    def farewell(self) -> Publish:
+        """What the hub says when it goes, and what its will says for it."""
+        message = Hub(run=self.run, up=False, since_at=self._since)
+        return Publish(self.topics.hq, frame.encode(message), retain=True)
+
+    def greeting(self) -> Publish:
+        """What the hub says when it comes: retained, so that devices hear of a new run."""
+        count = devices.count_there(self.ledger.connection)
+        message = Hub(
+            run=self.run,
+            up=True,
+            since_at=self._since,
+            spread_seconds=round(count / self.timing.hellos_per_second, 1),
+        )
+        return Publish(self.topics.hq, frame.encode(message), retain=True)
+
+    # --- the link --------------------------------------------------------------------------------
+
+    def _link_up(self, batch: _Batch) -> None:
+        self._linked = True
+        self._heads_at = batch.now
+        self._nudge_at = batch.now + self.timing.nudge_seconds
+        batch.out.append(self.greeting())
+
+    def _link_down(self) -> None:
+        """What was sent a moment ago may have died with the link: it is sent again."""
+        self._linked = False
+        self._sent_no = self._sure_no
+        self._sent.clear()
+
+    def _publish_new(self, batch: _Batch) -> None:
+        while self._sent and self._sent[0][0] + self.timing.sure_seconds <= batch.now:
+            self._sure_no = self._sent.popleft()[1]
+        new = channels.unpublished(
+            self.ledger.connection, self._sent_no, most=self.timing.publish_records
+        )
+        for channel, message in new.messages:
+            batch.out.append(Publish(self.topics.down(channel), frame.encode(message)))
+        self._more_to_publish = bool(new.messages)
+        if new.through_no != self._sent_no:
+            self._sent_no = new.through_no
+            self._sent.append((batch.now, new.through_no))
+
+    def _tell(self, batch: _Batch, identity: Identity, message: AnyMessage) -> None:
+        batch.out.append(Publish(self.topics.to(identity), frame.encode(message)))
+
+    # --- what is due -----------------------------------------------------------------------------
+
+    def _do_what_is_due(self, batch: _Batch) -> None:
+        self._expiry_at = directives.next_expiry(self.ledger.connection)
+        if self._expiry_at is not None and self._expiry_at <= batch.at:
+            directives.expire_due(
+                batch.connection,
+                organisation=self._present_organisation,
+                at=batch.at,
+                new_id=self._new_id,
+            )
+            self._expiry_at = directives.next_expiry(batch.connection)
+        if not self._linked:
+            return
+        if batch.now >= self._heads_at:
+            self._heads_at = batch.now + self.timing.heads_seconds
+            for region, heads in channels.heads_by_region(self.ledger.connection).items():
+                message = Heads(run=self.run, heads=heads)
+                batch.out.append(Publish(self.topics.heads(region), frame.encode(message)))
+        self._nudge_moved(batch)
+        if batch.now >= self._nudge_at:
+            self._nudge_at = batch.now + self.timing.nudge_seconds
+            self._sweep(batch)
+            self._nudge_late(batch)
+
+    def _sweep(self, batch: _Batch) -> None:
+        silent_since = batch.at - self.timing.offline_seconds
+        if devices.anyone_silent(self.ledger.connection, since=silent_since):
+            devices.sweep(batch.connection, silent_since=silent_since)
+
+    def _nudge_late(self, batch: _Batch) -> None:
+        """Make devices ask that are there and have not receipted what they should have."""
+        late = devices.there_without_receipt(
+            self.ledger.connection,
+            issued_before=batch.at - self.timing.nudge_seconds,
+            most=int(self.timing.hellos_per_second * self.timing.nudge_seconds / 4),
+        )
+        for waiting in late:
+            self._nudge(batch, waiting.identity, "work without a receipt", 10.0)
+
+    def _nudge_moved(self, batch: _Batch) -> None:
+        """Make devices ask whose channel set is not what they were told last."""
+        version = organisation.roster_version(self.ledger.connection)
+        if version == self._roster_version:
+            return
+        self._roster_version = version
+        present = organisation.set_versions(self.ledger.connection)
+        for identity, told in self._told.items():
+            if present.get(identity.store) != told:
+                self._nudge(batch, identity, "the roster changed", 0.0)
+
+    def _nudge(self, batch: _Batch, identity: Identity, reason: str, spacings: float) -> None:
+        spacing = spacings * self.timing.nudge_spacing_seconds
+        if batch.now - self._nudged.get(identity, -1e18) >= spacing:
+            self._nudged[identity] = batch.now
+            self._tell(batch, identity, Nudge(reason=reason))
+
+    def _present_organisation(self) -> Organisation:
+        """The organisation as of this batch; read again after every change of the roster."""
+        version = organisation.roster_version(self.ledger.connection)
+        if self._organisation is None or version != self._organisation_version:
+            self._organisation = organisation.organisation(self.ledger.connection)
+            self._organisation_version = version
+        return self._organisation
+
+    # --- what devices say ------------------------------------------------------------------------
+
+    def _hear(self, batch: _Batch, event: Heard) -> None:
+        try:
+            address = self.topics.parse(event.topic)
+            if address.identity is None or address.kind != "from":
+                return
+            message = frame.decode(event.payload)
+        except WireError as error:
+            self._put_aside(batch, event, str(error))
+            return
+        identity = address.identity
+        place = organisation.place_of(self.ledger.connection, identity.store)
+        if place is None:
+            self._put_aside(batch, event, f"store {identity.store} is not in the roster")
+            return
+        device = devices.find(self.ledger.connection, identity, place)
+        match message:
+            case Hello():
+                if device is None:
+                    device = devices.register(
+                        batch.connection, identity, place, message, at=batch.at
+                    )
+                if device is None:
+                    self._put_aside(batch, event, "more devices than a store may have")
+                    return
+                self._on_hello(batch, device, message)
+            case Records():
+                if device is None:
+                    self._nudge(batch, identity, "say hello first", 1.0)
+                else:
+                    self._on_records(batch, device, message, event)
+            case Bye():
+                if device is not None:
+                    devices.note_bye(batch.connection, device.no, message.run)
+            case _:
+                self._put_aside(batch, event, f"a {type(message).__name__} from a device")
+
+    def _put_aside(self, batch: _Batch, event: Heard, reason: str) -> None:
+        put_aside(
+            batch.connection,
+            source=event.topic,
+            reason=reason,
+            payload=event.payload,
+            at=batch.at,
+        )
+
+    def _on_records(self, batch: _Batch, device: Device, message: Records, event: Heard) -> None:
+        log = next((name for name in LOGS if name == message.log), None)
+        if log is None:
+            self._put_aside(batch, event, f"records of a log {message.log[:40]!r}")
+            return
+        connection = batch.connection
+        cursor, heard_head = devices.uplink(connection, device.no, log)
+        ids = [record.id for record in message.records]
+        outcome = fit(cursor, message.after, ids)
+        if outcome is Misfit.GAP:
+            self._nudge(batch, device.identity, f"a gap in {log}", 1.0)
+            return
+        if outcome is not Misfit.DUPLICATE:
+            self._arrivals(batch).save(device, message.records[outcome:])
+            cursor = advance(message.after, ids)
+            devices.save_uplink(
+                connection,
+                device.no,
+                log,
+                cursor,
+                heard_head=max(heard_head, cursor.seq),
+                pending=None,
+            )
+            devices.note_heard(connection, device.no, at=batch.at)
+        batch.acks[device.identity, log] = cursor
+
+    def _arrivals(self, batch: _Batch) -> Arrivals:
+        return Arrivals(
+            batch.connection,
+            organisation=self._present_organisation,
+            new_id=self._new_id,
+            at=batch.at,
+        )
+
+    # --- hello and its answer --------------------------------------------------------------------
+
+    def _on_hello(self, batch: _Batch, device: Device, hello: Hello) -> None:
+        batch.hellos += 1
+        if batch.hellos > self.timing.hellos_per_batch:
+            late = (batch.hellos - self.timing.hellos_per_batch) / self.timing.hellos_per_second
+            self._welcome_later(batch, device, hello, 1.0 + late)
+            return
+        connection = batch.connection
+        self._note_history(batch, device, hello)
+        devices.note_hello(connection, device, hello, at=batch.at)
+        uplink, lost = self._uplinks(batch, device, hello)
+        place = device.place
+        set_of_device = organisation.channels_for(place, device.identity.store, device.roles)
+        heads = channels.heads(connection, set_of_device)
+        decision = judge(
+            hello,
+            set_version=place.set_version,
+            heads=heads,
+            logs=channels.Logs(connection),
+            most_records=self.timing.replay_records,
+        )
+        self._told[device.identity] = place.set_version
+        messages: list[AnyMessage] = []
+        through: dict[Channel, Cursor] = {}
+        if isinstance(decision, Replay):
+            replayed, through = channels.replay(
+                connection, decision.after, most_bytes=self.timing.replay_bytes
+            )
+            messages += replayed
+        else:
+            messages += self._snapshot(connection, device, hello.nonce)
+        welcome = Welcome(
+            nonce=hello.nonce,
+            run=self.run,
+            at=batch.at,
+            mode="replay" if isinstance(decision, Replay) else "snapshot",
+            set_version=place.set_version,
+            heads={str(channel): head for channel, head in heads.items()},
+            through={str(channel): cursor for channel, cursor in through.items()},
+            pages=0 if isinstance(decision, Replay) else len(messages),
+            uplink=uplink,
+            answers=[self._answer(batch, device, work) for work in hello.unsure],
+            want=wanted_of(connection, device.no, most=20, at=batch.at),
+            lost=lost,
+            store=place.facts,
+        )
+        self._tell(batch, device.identity, welcome)
+        for message in messages:
+            self._tell(batch, device.identity, message)
+
+    def _welcome_later(self, batch: _Batch, device: Device, hello: Hello, seconds: float) -> None:
+        message = Welcome(
+            nonce=hello.nonce, run=self.run, at=batch.at, mode="later", later_seconds=seconds
+        )
+        self._tell(batch, device.identity, message)
+
+    def _note_history(self, batch: _Batch, device: Device, hello: Hello) -> None:
+        """Tell operators of a device whose database is not the one that was here before."""
+        if device.install and device.install != hello.install:
+            record_incident(
+                batch.connection, "device set up anew", at=batch.at, device_no=device.no
+            )
+        elif device.install and hello.cursors and hello.set_version.seq == 0:
+            record_incident(
+                batch.connection,
+                "device is an older copy, or HQ was",
+                at=batch.at,
+                device_no=device.no,
+            )
+
+    def _uplinks(
+        self, batch: _Batch, device: Device, hello: Hello
+    ) -> tuple[dict[Log, Cursor], dict[Log, int]]:
+        cursors: dict[Log, Cursor] = {}
+        lost: dict[Log, int] = {}
+        for log in LOGS:
+            cursor, heard_head = devices.uplink(batch.connection, device.no, log)
+            backlog = hello.uplink.get(log, Backlog())
+            cursors[log] = cursor
+            missing = entries_lost(heard_head=heard_head, cursor=cursor, backlog=backlog)
+            reaches = max(cursor.seq, backlog.acked.seq + backlog.pending)
+            if missing:
+                lost[log] = missing
+                record_incident(
+                    batch.connection,
+                    "entries may be lost",
+                    at=batch.at,
+                    device_no=device.no,
+                    log=log,
+                    entries=missing,
+                )
+            devices.save_uplink(
+                batch.connection,
+                device.no,
+                log,
+                cursor,
+                heard_head=reaches if missing else max(heard_head, reaches),
+                pending=backlog.pending,
+            )
+        return cursors, lost
+
+    def _answer(self, batch: _Batch, device: Device, work: Work) -> Answer:
+        connection = batch.connection
+        known = deliveries.answer(connection, work, device.place.store_no, device.roles)
+        if known is not None:
+            return known
+        directive_no = directives.number_of(connection, work.directive)
+        if directive_no is not None:
+            mailboxes = deliveries.mailboxes_of(connection, device.place.store_no, [work.role])
+            for mailbox_no in mailboxes:
+                directives.add_to_adopted(connection, directive_no, mailbox_no)
+            return Answer(work=work, verdict="open" if mailboxes else "gone")
+        its_turn = ask(connection, work.directive, device.no, at=batch.at)
+        return Answer(work=work, verdict="unknown" if its_turn else "wait")
+
+    def _snapshot(
+        self, connection: sqlite3.Connection, device: Device, nonce: str
+    ) -> list[AnyMessage]:
+        """The pages of a snapshot: none where nothing is open."""
+        place = device.place
+        roles = (ANY_ROLE, *device.roles) if place.open else ()
+        mailboxes = deliveries.mailboxes_of(connection, place.store_no, roles)
+        pages: list[list[SnapshotItem]] = []
+        size = BATCH_BYTES
+        for item in deliveries.open_work(connection, mailboxes):
+            item_bytes = len(bytes(item.data)) + 100
+            if size + item_bytes > BATCH_BYTES:
+                pages.append([])
+                size = 0
+            pages[-1].append(item)
+            size += item_bytes
+        return [
+            Snapshot(nonce=nonce, page=number, pages=len(pages), items=page)
+            for number, page in enumerate(pages, start=1)
+        ]
