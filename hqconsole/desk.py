@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Self
 
 from buskit.database import Database
 from buswire import frame
@@ -125,7 +126,7 @@ class _Batch:
         self._stack = ExitStack()
         self._connection: sqlite3.Connection | None = None
 
-    def __enter__(self) -> "_Batch":
+    def __enter__(self) -> Self:
         self._stack.__enter__()
         return self
 
