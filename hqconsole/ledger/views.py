@@ -1,0 +1,234 @@
+"""What the console reads of directives: how far each is, who has not, and what is being asked.
+
+Reading only. A row is a dict with the names that `--json` shows. The numbers are honest: every
+delivery is counted once, in the state it is in, and the audience frozen at issue stands beside what
+is known of it, which can be less after a restore.
+
+Invariant: nothing here reads all deliveries; one directive's are one range of the primary key.
+"""
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from buswire.states import CLOSED_BY_HQ, Needs, State, is_open
+from hqconsole.ledger.deliveries import STATE_CODES, STATE_OF
+
+SHORT_ID = 8
+"""How many characters of a directive's id are shown to people."""
+
+DIRECTIVES = (
+    "SELECT no, id, title, kind, needs, priority, due, expires_at, issued_at, issued_by, state,"
+    " closed_at, mailboxes, digest, adopted_at FROM directive"
+)
+LATEST = f"{DIRECTIVES} ORDER BY no DESC LIMIT ?"
+COUNTS = (
+    "SELECT state, count(*), coalesce(sum(open), 0), coalesce(sum(late), 0), max(changed_at)"
+    " FROM delivery WHERE directive_no = ? GROUP BY state"
+)
+# CROSS JOIN keeps SQLite to this order: the directive's range first, then the few keys it names.
+_WHO = (
+    "SELECT store.id, store.name, store.region, mailbox.role, delivery.state, delivery.open,"
+    " delivery.changed_at, delivery.late, store.closed_at IS NOT NULL, arrival.kind, arrival.data,"
+    " arrival.said_at, mailbox.store_no FROM delivery"
+    " CROSS JOIN mailbox ON mailbox.no = delivery.mailbox_no"
+    " CROSS JOIN store ON store.no = mailbox.store_no"
+    " LEFT JOIN arrival ON arrival.no = delivery.arrival_no"
+    " WHERE delivery.directive_no = ?"
+)
+DEVICES_OF_STORE = "SELECT roles, online, last_heard_at FROM device WHERE store_no = ?"
+
+
+def latest_directives(connection: sqlite3.Connection, most: int) -> list[dict[str, Any]]:
+    """The latest directives with their counts, the newest first."""
+    return [
+        {**_directive(row), **_counts(connection, row)}
+        for row in connection.execute(LATEST, (most,)).fetchall()
+    ]
+
+
+def directive_count(connection: sqlite3.Connection) -> int:
+    """How many directives there are."""
+    return int(connection.execute("SELECT count(*) FROM directive").fetchone()[0])
+
+
+def one_directive(connection: sqlite3.Connection, directive_no: int) -> dict[str, Any]:
+    """One directive with its counts, its text and why it was cancelled."""
+    row = connection.execute(f"{DIRECTIVES} WHERE no = ?", (directive_no,)).fetchone()
+    directive_id = row[1]
+    data = connection.execute(
+        "SELECT data FROM doc WHERE no = (SELECT doc_no FROM directive WHERE no = ?)",
+        (directive_no,),
+    ).fetchone()[0]
+    document = loaded(data)
+    cancel = connection.execute(
+        "SELECT doc.data FROM cancel JOIN doc ON doc.no = doc_no WHERE directive_id = ?",
+        (directive_id,),
+    ).fetchone()
+    withdrawn = loaded(cancel[0]) if cancel else {}
+    return {
+        **_directive(row),
+        **_counts(connection, row),
+        "body": document.get("body", ""),
+        "channels": (document.get("audience") or {}).get("channels", []),
+        "cancel_reason": withdrawn.get("reason", ""),
+        "cancelled_by": withdrawn.get("cancelled_by", ""),
+    }
+
+
+def counts_of(connection: sqlite3.Connection, directive_no: int) -> dict[str, Any]:
+    """The counts of one directive alone, for those who look again and again."""
+    row = connection.execute(f"{DIRECTIVES} WHERE no = ?", (directive_no,)).fetchone()
+    return {"state": row[10], **_counts(connection, row)}
+
+
+def _directive(row: Sequence[Any]) -> dict[str, Any]:
+    names = (
+        "no id title kind needs priority due expires_at issued_at issued_by state closed_at"
+        " mailboxes digest adopted_at"
+    ).split()
+    found = dict(zip(names, row, strict=True))
+    found.pop("no")
+    return {"short_id": found["id"][:SHORT_ID], **found}
+
+
+def _counts(connection: sqlite3.Connection, directive: Sequence[Any]) -> dict[str, Any]:
+    needs = Needs(directive[4])
+    states = dict.fromkeys((state.value for state in STATE_OF), 0)
+    still_open = late = 0
+    changed_at: float | None = None
+    for code, count, of_them_open, of_them_late, latest_at in connection.execute(
+        COUNTS, (directive[0],)
+    ):
+        states[STATE_OF[code].value] = count
+        still_open += of_them_open
+        late += of_them_late
+        changed_at = max(filter(None, (changed_at, latest_at)), default=None)
+    met = sum(
+        states[state.value]
+        for state in STATE_OF
+        if state not in CLOSED_BY_HQ and state is not State.CANNOT and not is_open(state, needs)
+    )
+    return {
+        "states": states,
+        "known": sum(states.values()),
+        "met": met,
+        "open": still_open,
+        "late": late,
+        "complete": still_open == 0,
+        "changed_at": changed_at,
+    }
+
+
+def who(
+    connection: sqlite3.Connection, directive_no: int, states: Collection[State]
+) -> list[dict[str, Any]]:
+    """The mailboxes of one directive, by region and store.
+
+    Args:
+        connection: Of a read transaction, so that states and devices fit together.
+        directive_no: Which.
+        states: In which of these states; none means everyone that HQ still waits for.
+    """
+    if states:
+        codes = sorted(STATE_CODES[state] for state in states)
+        where = f" AND delivery.state IN ({','.join('?' * len(codes))})"
+    else:
+        codes, where = [], " AND delivery.open = 1"
+    found: list[dict[str, Any]] = []
+    for row in connection.execute(_WHO + where, (directive_no, *codes)):
+        said = loaded(row[10]) if row[9] == "receipt" else {}
+        online, last_heard_at, devices = _presence(connection, row[12], row[3])
+        found.append(
+            {
+                "store": row[0],
+                "name": row[1],
+                "region": row[2],
+                "role": row[3],
+                "state": STATE_OF[row[4]].value,
+                "open": bool(row[5]),
+                "since": row[6],
+                "late": bool(row[7]),
+                "closed_store": bool(row[8]),
+                "by": said.get("by", ""),
+                "reason": said.get("reason", ""),
+                "note": said.get("note", ""),
+                "said_at": row[11],
+                "devices": devices,
+                "online": online,
+                "last_heard_at": last_heard_at,
+            }
+        )
+    found.sort(key=lambda one: (one["region"], one["store"], one["role"]))
+    return found
+
+
+def _presence(
+    connection: sqlite3.Connection, store_no: int, role: str
+) -> tuple[bool, float | None, int]:
+    """Whether a device of the mailbox is there, when one was last heard, and how many it has."""
+    online, heard_at, devices = False, 0.0, 0
+    for roles, is_online, last_heard_at in connection.execute(DEVICES_OF_STORE, (store_no,)):
+        if serves(roles, role):
+            devices += 1
+            online = online or bool(is_online)
+            heard_at = max(heard_at, last_heard_at)
+    return online, heard_at or None, devices
+
+
+def serves(roles: str | None, role: str) -> bool:
+    """Whether a device with these roles, as its row has them, reads what is for that role."""
+    return role == "any" or roles is None or role in json.loads(roles)
+
+
+def being_asked(connection: sqlite3.Connection) -> dict[str, Any]:
+    """What HQ has forgotten and is asking the stores about, after a restore.
+
+    `directives`: of which there are statements and no original; `statements`: those statements;
+    `adopted`: directives that came back from stores.
+    """
+    rows = connection.execute(
+        "SELECT waiting.directive_id, count(*), max(asked.first_asked_at), max(asked.asked_at)"
+        " FROM waiting LEFT JOIN asked ON asked.directive_id = waiting.directive_id"
+        " GROUP BY waiting.directive_id"
+        " UNION ALL"
+        " SELECT directive_id, 0, first_asked_at, asked_at FROM asked"
+        " WHERE directive_id NOT IN (SELECT directive_id FROM waiting) ORDER BY 1"
+    ).fetchall()
+    adopted = connection.execute(
+        "SELECT count(*) FROM directive WHERE adopted_at IS NOT NULL"
+    ).fetchone()[0]
+    restored = connection.execute(
+        "SELECT max(at) FROM incident WHERE kind = 'restored'"
+    ).fetchone()[0]
+    return {
+        "restored_at": restored,
+        "adopted": adopted,
+        "statements": sum(row[1] for row in rows),
+        "directives": [
+            {"id": row[0], "statements": row[1], "first_asked_at": row[2], "asked_at": row[3]}
+            for row in rows
+        ],
+    }
+
+
+def loaded(data: bytes | memoryview | None) -> dict[str, Any]:
+    """The JSON object that a record says; an empty one where it says none."""
+    try:
+        value = json.loads(bytes(data or b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def in_batches(
+    connection: sqlite3.Connection, query: str, after_no: int, batch_rows: int = 500
+) -> Iterator[Sequence[Any]]:
+    """Rows of a query with `no > ? ... LIMIT ?` whose first column is `no`, in their order.
+
+    No statement stays open between batches, so the write-ahead log can be emptied meanwhile.
+    """
+    while rows := connection.execute(query, (after_no, batch_rows)).fetchall():
+        yield from rows
+        after_no = rows[-1][0]
