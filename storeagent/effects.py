@@ -42,7 +42,8 @@ from buswire.messages import (
 )
 from buswire.states import CLOSED_BY_HQ, STORE_RANK, State, higher
 from buswire.topics import Channel
-from storeagent.inbox import Delivery, Inbox
+from storeagent.delivery import Delivery
+from storeagent.inbox import Inbox
 from storeagent.memory import Lost, Memory
 from storeagent.outbox import Outbox
 

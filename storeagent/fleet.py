@@ -35,7 +35,7 @@ from buswire.topics import Identity, Topics
 from storeagent.carrier import Carrier
 from storeagent.core import AgentCore, Event, Heard, Linked, Rang, Unlinked
 from storeagent.database import agent_database_from, empty_image
-from storeagent.inbox import Delivery
+from storeagent.delivery import Delivery
 from storeagent.statements import Outcome, Statements
 
 _WAIT_SECONDS = 0.25

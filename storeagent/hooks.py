@@ -27,7 +27,8 @@ from typing import Any
 from buskit.database import Database, DatabaseError
 from storeagent import work
 from storeagent.database import database_path, open_agent_database
-from storeagent.inbox import HookFailure, Inbox, Item
+from storeagent.delivery import HookFailure, Item
+from storeagent.inbox import Inbox
 from storeagent.memory import Memory
 from storeagent.settings import HookSettings
 

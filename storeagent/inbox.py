@@ -5,7 +5,7 @@ put aside. Must not know the rules by which HQ's words and the staff's move a de
 `effects` and `statements`.
 
 Invariants:
-- `open` and `todo` of a delivery are computed here and nowhere else, whenever a row is saved.
+- `open` and `todo` of a row are those of its `Delivery`, whenever it is saved.
 - A number that people type belongs to one delivery as long as the delivery is kept.
 - `arrival` rises with every arrival and every reopening and is never given twice, so that a reader
   who remembers one number misses nothing.
@@ -14,12 +14,11 @@ Every method that changes something must run inside `Database.write()`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from buskit.database import Database
 from buswire.messages import Directive, Work
-from buswire.states import STORE_RANK, Needs, State, is_open
+from buswire.states import Needs, State
+from storeagent.delivery import Aside, Delivery, HeldCancel, HookFailure, Item
 from storeagent.memory import Memory
 
 TAKEN_LIMIT = 200_000
@@ -30,89 +29,6 @@ EARLY_LIMIT = 10_000
 """How many changes of state wait for their directives."""
 SHORT_NUMBERS = 999
 """Numbers for people begin again behind this one, where that is free."""
-
-
-@dataclass(slots=True)
-class Delivery:
-    """One directive for one role of this store, as this device sees it."""
-
-    directive: str
-    role: str
-    needs: Needs
-    state: State
-    said: State = State.PENDING
-    """The highest that this device said itself; pending when it said nothing."""
-    closed_by_hq: bool = False
-    unsure: bool = False
-    """Open here, and not named by HQ's latest snapshot."""
-    number: int = 0
-    arrival: int = 0
-    asked: int = 0
-    receipt_position: int = 0
-    original_position: int = 0
-    received_at: float = 0.0
-    changed_at: float = 0.0
-    changed_by: str = ""
-    reason: str = ""
-
-    @property
-    def open(self) -> bool:
-        """Whether HQ still waits for it."""
-        return not self.closed_by_hq and is_open(self.state, self.needs)
-
-    @property
-    def todo(self) -> bool:
-        """Whether somebody in the store should look at it."""
-        return self.open or (
-            not self.closed_by_hq and STORE_RANK.get(self.state, 0) <= STORE_RANK[State.DELIVERED]
-        )
-
-    @property
-    def settled_here(self) -> bool:
-        """Whether this device's own word closed it, which HQ's words do not undo."""
-        return self.said in {State.DONE, State.CANNOT}
-
-
-class Item(NamedTuple):
-    """A delivery with what a list shows of its directive."""
-
-    delivery: Delivery
-    title: str
-    kind: str
-    priority: str
-    due: str | None
-    issued_at: float
-    issued_by: str
-
-
-class HeldCancel(NamedTuple):
-    """A withdrawal as it was received."""
-
-    directive: str
-    role: str
-    data: bytes
-    original_position: int
-
-
-class Aside(NamedTuple):
-    """Something of HQ's that this device could not use, and how often it came."""
-
-    what: str
-    source: str
-    detail: str
-    times: int
-    first_at: float
-    last_at: float
-
-
-class HookFailure(NamedTuple):
-    """An arrival for which the hook failed too often."""
-
-    arrival: int
-    directive: str
-    role: str
-    error: str
-    failed_at: float
 
 
 _COLUMNS = (

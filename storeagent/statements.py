@@ -14,8 +14,9 @@ from buskit.database import Database
 from buswire.errors import WireError
 from buswire.messages import Receipt, Reply, StoreFacts, encode_data
 from buswire.states import STORE_RANK, State
+from storeagent.delivery import Delivery, Item
 from storeagent.errors import InvalidEntry, NoSuchWork
-from storeagent.inbox import Delivery, Inbox, Item
+from storeagent.inbox import Inbox
 from storeagent.limits import Limits
 from storeagent.memory import Memory
 from storeagent.scripts import Recorded, Scripts, check_line, random_id

@@ -10,7 +10,7 @@ from typing import Any
 from buswire.errors import WireError
 from buswire.moments import instant
 from buswire.states import State
-from storeagent.inbox import Item
+from storeagent.delivery import Item
 
 _PRIORITIES = {"urgent": 0, "high": 1, "normal": 2, "low": 3}
 _NEVER = float("inf")

@@ -22,8 +22,9 @@ from buswire.messages import (
 from buswire.states import Needs, State
 from buswire.topics import Channel
 from storeagent.database import open_agent_database
+from storeagent.delivery import Delivery
 from storeagent.effects import Effects
-from storeagent.inbox import Delivery, Inbox
+from storeagent.inbox import Inbox
 from storeagent.limits import Limits
 from storeagent.memory import Memory
 from storeagent.outbox import Outbox
