@@ -10,7 +10,9 @@ Invariants:
 - What commands wrote into the ledger is published from the channel logs, in the order of writing.
   The place up to which that surely happened is saved late and never early: after a crash some
   records go out twice, which costs their readers one comparison each.
-- When something raises all the same (the disk), the desk is spoiled: make a new one.
+- When something raises all the same (the disk), nothing of the batch is kept or sent. The same desk
+  goes on once the disk takes writes again, after being told of the link again; with a database that
+  had to be opened anew comes a new desk.
 """
 
 import sqlite3
@@ -158,8 +160,9 @@ class Desk:
         new_id: Callable[[], str],
         wall_clock: Callable[[], float],
         timing: DeskTiming | None = None,
+        run: str | None = None,
     ) -> None:
-        """Begin unconnected, as a new run, from what the ledger says.
+        """Begin unconnected, from what the ledger says.
 
         Args:
             ledger: Where everything is; the desk is its only protocol writer.
@@ -168,16 +171,17 @@ class Desk:
             new_id: A random 128-bit id in hex.
             wall_clock: Unix time; only recorded and compared with expiry dates.
             timing: Waits and bounds.
+            run: This hub process, if it had a desk before; drawn if not.
         """
         self.ledger = ledger
         self.topics = topics
-        self.run = new_id()
+        self.run = run or new_id()
         self.timing = timing or DeskTiming()
         self._draw = draw
         self._new_id = new_id
         self._wall_clock = wall_clock
         self._linked = False
-        self._since = wall_clock()
+        self.since_at = wall_clock()
         self._sure_no = self._sent_no = published_no(ledger.connection)
         self._saved_no = self._sure_no
         self._sent: deque[tuple[float, int]] = deque()
@@ -201,7 +205,7 @@ class Desk:
             now: Monotonic time in seconds.
 
         Raises:
-            DatabaseError: Nothing of the batch is kept; make a new desk.
+            DatabaseError: Nothing of the batch is kept or sent; see above.
         """
         with _Batch(self, now, self._wall_clock()) as batch:
             for event in events:
@@ -235,7 +239,7 @@ class Desk:
 
     def farewell(self) -> Publish:
         """What the hub says when it goes, and what its will says for it."""
-        message = Hub(run=self.run, up=False, since_at=self._since)
+        message = Hub(run=self.run, up=False, since_at=self.since_at)
         return Publish(self.topics.hq, frame.encode(message), retain=True)
 
     def greeting(self) -> Publish:
@@ -244,7 +248,7 @@ class Desk:
         message = Hub(
             run=self.run,
             up=True,
-            since_at=self._since,
+            since_at=self.since_at,
             spread_seconds=round(count / self.timing.hellos_per_second, 1),
         )
         return Publish(self.topics.hq, frame.encode(message), retain=True)

@@ -1,0 +1,369 @@
+"""The hub: one link, one doorbell and one desk, in one process per ledger.
+
+Owns the loop that carries what arrives into the desk and what the desk says onto the link, and what
+happens when the disk fails or another hub shows up. Must not know what any message means, but for
+one: another live run on `hq`.
+
+Invariants:
+- One hub per ledger: it holds `hub.lock` as long as it runs, and a second one is refused.
+- Of two hubs on one broker (a copied ledger), the one that was there first stays: the other sees a
+  live run that is older than itself and steps down.
+- The main thread owns ledger and desk; the link's thread only hands over.
+- What has gathered is one batch, one transaction; then it is sent (group commit).
+- While the disk takes nothing, the link stays up, what arrives is dropped (devices send it again),
+  and the hub tries again by itself.
+"""
+
+import contextlib
+import os
+import queue
+import random
+import signal
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from buskit.database import DatabaseBusy, DatabaseDamaged, DatabaseError, DatabaseFull
+from buskit.doorbell import Doorbell
+from buskit.link import (
+    Connected,
+    Disconnected,
+    Link,
+    LinkEvent,
+    LinkLoop,
+    LinkSettings,
+    Publication,
+    Received,
+    Subscribed,
+)
+from buskit.locks import FileLock, LockBusy
+from buskit.terminal import narrate
+from buswire import frame
+from buswire.errors import WireError
+from buswire.messages import Hub as HubMessage
+from hqconsole.desk import Desk, DeskTiming, Event, Heard, Linked, Publish, Tick, Unlinked
+from hqconsole.errors import HqError
+from hqconsole.home import HUB_LOCK_NAME, HqSettings, read_hq_settings
+from hqconsole.ledger.opening import open_ledger
+
+CLIENT_ID = "hub"
+_POLL_SECONDS = 1.0
+"""How often it looks for what commands wrote without ringing, and for its own stop."""
+_BATCH_EVENTS = 2000
+_BATCH_BYTES = 8 * 1024 * 1024
+_GATHERED_LIMIT = 50_000
+"""More messages than this wait: the rest is dropped, and devices send it again."""
+_RETRY_FIRST_SECONDS = 1.0
+_RETRY_MOST_SECONDS = 30.0
+
+
+class HubError(HqError):
+    """The hub cannot run, or not any longer."""
+
+
+class HubRunningError(HubError):
+    """Another hub has this ledger."""
+
+
+class _Rung:
+    """Somebody rang, or the hub is to look around."""
+
+
+_RUNG = _Rung()
+
+
+def run_hub(home: Path, *, quiet: bool = False, timing: DeskTiming | None = None) -> None:
+    """Run the hub of a home until SIGTERM or SIGINT; needs the main thread.
+
+    Raises:
+        HubRunningError: Another process has this ledger's hub.
+        HubError: An older hub is at work on the broker.
+        HomeError: There are no settings.
+        DatabaseError: The ledger cannot be opened, or is damaged.
+    """
+    settings = read_hq_settings(home)
+    with _only_one(home):
+        hub = HubProcess(home, settings, say=(lambda _: None) if quiet else narrate, timing=timing)
+        previous = {
+            number: signal.signal(number, hub.on_signal)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            hub.run()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    lock = FileLock(home / HUB_LOCK_NAME)
+    try:
+        lock.acquire(1.0)  # a command that asks whether a hub runs holds it for a moment
+    except LockBusy as busy:
+        by = "" if busy.pid is None else f" (process {busy.pid})"
+        raise HubRunningError(
+            f"a hub is running for {home} already{by}",
+            hint="one ledger has one hub; stop that one first",
+        ) from busy
+    try:
+        yield
+    finally:
+        lock.release()
+        lock.close()
+
+
+class HubProcess:
+    """The daemon's loop, made to run once."""
+
+    def __init__(
+        self,
+        home: Path,
+        settings: HqSettings,
+        *,
+        say: Callable[[str], None],
+        timing: DeskTiming | None = None,
+    ) -> None:
+        """Prepare; nothing is opened before `run`."""
+        self._home = home
+        self._settings = settings
+        self._say = say
+        self._timing = timing
+        self._inbound: queue.SimpleQueue[LinkEvent | _Rung] = queue.SimpleQueue()
+        self._waiting: deque[Publication] = deque()
+        self._random = random.Random()  # noqa: S311 - jitter, no secret
+        self._stopping = False
+        self._failure: HubError | None = None
+        self._retry_at: float | None = None
+        self._retries = 0
+        self._dropped = 0
+        self._changes = -1
+        self._linked = False
+
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        """Stop soon; safe inside a signal handler."""
+        self._stopping = True
+        self._inbound.put(_RUNG)
+
+    def run(self) -> None:
+        """Work until a signal comes, or until an older hub shows up.
+
+        Raises:
+            HubError: An older hub is at work on the broker.
+            DatabaseError: The ledger cannot be opened at the start, or is damaged.
+        """
+        self._ledger = open_ledger(self._home)
+        try:
+            self._desk = self._make_desk(run=None)
+            bye = self._publication(self._desk.farewell())
+            loop = LinkLoop("link")
+            self._link = Link(
+                LinkSettings(
+                    addresses=self._settings.brokers,
+                    client_id=CLIENT_ID,
+                    username=self._settings.username,
+                    password=self._settings.password,
+                    keepalive_seconds=self._settings.keepalive_seconds,
+                    backoff_most_seconds=self._settings.reconnect_most_seconds,
+                    will=bye,
+                ),
+                deliver=self._gather,
+                random=self._random,
+                loop=loop,
+            )
+            bell = self._open_doorbell(loop)
+            self._link.start()
+            self._say(f"the hub runs in {self._home}")
+            try:
+                while not self._stopping:
+                    self._round()
+            finally:
+                self._link.stop(bye if self._failure is None else None)
+                loop.stop()
+                if bell is not None:
+                    bell.close()
+        finally:
+            self._ledger.close()
+        if self._failure is not None:
+            raise self._failure
+        self._say("the hub has stopped")
+
+    # --- the link's thread -----------------------------------------------------------------------
+
+    def _gather(self, event: LinkEvent) -> None:
+        if isinstance(event, Received) and self._inbound.qsize() > _GATHERED_LIMIT:
+            self._dropped += 1
+            return
+        self._inbound.put(event)
+
+    # --- the main thread -------------------------------------------------------------------------
+
+    def _round(self) -> None:
+        """Wait for something, take all that is there, save it, send what follows from it."""
+        events = self._next_events()
+        if self._stopping:
+            return
+        now = time.monotonic()
+        if self._retry_at is not None:
+            if now < self._retry_at:
+                return
+            events = [Linked() if self._linked else Unlinked()]
+        if events or self._others_wrote() or self._desk.next_at(now) <= now:
+            self._handle(events or [Tick()], now)
+        self._pump()
+
+    def _next_events(self) -> list[Event]:
+        patience = _POLL_SECONDS
+        if self._retry_at is None:
+            now = time.monotonic()
+            patience = min(patience, max(0.0, self._desk.next_at(now) - now))
+        events: list[Event] = []
+        size_bytes = 0
+        try:
+            first = self._inbound.get(timeout=patience)
+            while True:
+                if isinstance(first, Received):
+                    size_bytes += len(first.payload)
+                self._translate(first, events)
+                if len(events) >= _BATCH_EVENTS or size_bytes >= _BATCH_BYTES:
+                    break
+                first = self._inbound.get_nowait()
+        except queue.Empty:
+            pass
+        return events
+
+    def _translate(self, event: LinkEvent | _Rung, events: list[Event]) -> None:
+        match event:
+            case Received(topic, payload, retained):
+                if topic == self._settings.topics.hq:
+                    self._hear_hub(payload, retained=retained)
+                else:
+                    events.append(Heard(topic, payload))
+            case Connected(address):
+                self._say(f"connected to {address}")
+                self._waiting.clear()
+                filters = self._settings.topics.filters_of_hub()
+                self._link.subscribe([(one, self._settings.qos) for one in filters])
+            case Subscribed(_, refused):
+                if refused:
+                    self._say(f"the broker refuses: {', '.join(refused)}")
+                self._linked = True
+                events.append(Linked())
+            case Disconnected(reason):
+                self._say(f"the connection is gone: {reason}")
+                self._waiting.clear()
+                self._linked = False
+                events.append(Unlinked())
+            case _Rung():
+                events.append(Tick())
+            case _:
+                pass  # Published: the round sends what waits for room
+
+    def _hear_hub(self, payload: bytes, *, retained: bool) -> None:
+        """Another run on `hq`: the older of two live ones stays."""
+        try:
+            message = frame.decode(payload)
+        except WireError:
+            return
+        if not isinstance(message, HubMessage) or message.run == self._desk.run:
+            return
+        if retained or not message.up:
+            return  # the last word of one that may be long gone
+        if (message.since_at, message.run) < (self._desk.since_at, self._desk.run):
+            self._failure = HubError(
+                "another hub, older than this one, is at work on this broker",
+                hint="give each ledger its own root: link.root in hq.toml",
+            )
+            self._stopping = True
+        else:
+            self._waiting.append(self._publication(self._desk.greeting()))
+
+    def _handle(self, events: list[Event], now: float) -> None:
+        try:
+            outgoing = self._desk.handle(events, now)
+        except (DatabaseFull, DatabaseBusy) as error:
+            self._pause(error, now)
+            return
+        except DatabaseDamaged:
+            raise
+        except (DatabaseError, sqlite3.OperationalError) as error:
+            self._pause(error, now)
+            self._reopen()
+            return
+        if self._retry_at is not None:
+            self._retry_at, self._retries = None, 0
+            self._say("the disk works again")
+        if self._dropped:
+            self._say(f"{self._dropped} messages were too many at once; devices send them again")
+            self._dropped = 0
+        self._changes = self._ledger.changes_by_others()
+        self._waiting.extend(self._publication(publish) for publish in outgoing)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send what waits, as far as there is room; what goes out makes more."""
+        while self._waiting:
+            if self._link.publish(self._waiting[0]) is None:
+                if not self._link.connected:
+                    self._waiting.clear()
+                return
+            self._waiting.popleft()
+
+    def _others_wrote(self) -> bool:
+        with contextlib.suppress(sqlite3.Error):
+            return self._ledger.changes_by_others() != self._changes
+        return True
+
+    # --- when the disk fails ---------------------------------------------------------------------
+
+    def _pause(self, error: Exception, now: float) -> None:
+        wait = min(_RETRY_MOST_SECONDS, _RETRY_FIRST_SECONDS * 2**self._retries)
+        self._retries = min(self._retries + 1, 30)
+        self._retry_at = now + wait * (0.5 + 0.5 * self._random.random())
+        self._waiting.clear()
+        self._say(f"cannot save: {error}; trying again")
+
+    def _reopen(self) -> None:
+        """Open the ledger anew, since nobody knows what a failing disk has kept."""
+        with contextlib.suppress(DatabaseError, sqlite3.Error):
+            self._ledger.close()
+        with contextlib.suppress(DatabaseBusy, DatabaseFull):
+            self._ledger = open_ledger(self._home)
+            self._desk = self._make_desk(run=self._desk.run)
+            self._changes = -1
+
+    # --- odds and ends ---------------------------------------------------------------------------
+
+    def _make_desk(self, *, run: str | None) -> Desk:
+        return Desk(
+            self._ledger,
+            self._settings.topics,
+            draw=self._random.random,
+            new_id=lambda: os.urandom(16).hex(),
+            wall_clock=time.time,
+            timing=self._timing,
+            run=run,
+        )
+
+    def _publication(self, publish: Publish) -> Publication:
+        return Publication(
+            publish.topic, publish.payload, qos=self._settings.qos, retain=publish.retain
+        )
+
+    def _open_doorbell(self, loop: LinkLoop) -> Doorbell | None:
+        """Listen for rings on the link's loop; without a doorbell the slow look finds it all."""
+        try:
+            bell = Doorbell.open(self._home)
+        except OSError as error:
+            self._say(f"no doorbell, directives go out a little later: {error}")
+            return None
+
+        def rang(_events: int) -> None:
+            if bell.wait(0):
+                self._inbound.put(_RUNG)
+
+        loop.call(lambda: loop.watch(bell.fileno(), 1, rang))  # 1 is EVENT_READ
+        return bell
