@@ -176,8 +176,8 @@ class Topics:
                 return Address("hq")
             case ["heads", region] if region:
                 return Address("heads", region=region)
-            case ["to" | "from" as kind, store, device] if store and device:
-                return Address(kind, identity=Identity(store, device))
+            case ["to" | "from" as kind, store, device]:
+                return Address(kind, identity=Identity.parse(f"{store}.{device}"))
             case ["down", *_]:
                 return Address("down", channel=Channel.parse("/".join(parts[1:])))
             case _:
