@@ -33,8 +33,7 @@ TOLD = {
     for kind in ("reply", "alert")
 }
 REPLIES_OF = (
-    f"{_COLUMNS} WHERE arrival.directive_no = ? AND arrival.kind = 'reply'"
-    " ORDER BY arrival.no DESC"
+    f"{_COLUMNS} WHERE arrival.directive_no = ? AND arrival.kind = 'reply' ORDER BY arrival.no DESC"
 )
 
 

@@ -17,9 +17,7 @@ def quarantine(connection: sqlite3.Connection, most: int) -> list[dict[str, Any]
     return found
 
 
-def incidents(
-    connection: sqlite3.Connection, kind: str | None, most: int
-) -> list[dict[str, Any]]:
+def incidents(connection: sqlite3.Connection, kind: str | None, most: int) -> list[dict[str, Any]]:
     """What an operator should know, the latest last."""
     rows = connection.execute(
         "SELECT incident.no, at, kind, store.id, device.name, detail FROM incident"

@@ -1,0 +1,57 @@
+"""How the progress of a directive looks: a bar, and the words beside it. Pure: rows in, text out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from buskit.terminal import bar
+from buswire.states import State
+from hqconsole.moments import Moment, MomentError
+
+LEGEND = "# as asked   + on the way   . not there yet   ! cannot   x closed by head office"
+
+_CLOSED = (State.EXPIRED, State.CANCELLED, State.REMOVED)
+
+
+def progress_bar(row: Mapping[str, Any], width: int = 24) -> str:
+    """The bar of one directive; its parts are told by `LEGEND`."""
+    states = row["states"]
+    waiting = states[State.PENDING]
+    on_the_way = row["open"] - waiting
+    return bar(
+        (row["met"], "#"),
+        (max(0, on_the_way), "+"),
+        (states[State.CANNOT], "!"),
+        (sum(states[state] for state in _CLOSED), "x"),
+        (waiting, "."),
+        width=width,
+    )
+
+
+def met_words(row: Mapping[str, Any]) -> str:
+    """How many did as asked, of how many: "87 of 112 done"."""
+    return f"{row['met']:,} of {row['mailboxes']:,} {row['needs']}"
+
+
+def state_words(row: Mapping[str, Any]) -> str:
+    """The state of a directive in a word."""
+    if row["state"] == "issued" and row["complete"]:
+        return "complete"
+    return "open" if row["state"] == "issued" else str(row["state"])
+
+
+def count_words(row: Mapping[str, Any]) -> str:
+    """The counts of all states that anyone is in: "12 pending, 3 read, 97 done"."""
+    return ", ".join(
+        f"{count:,} {name.replace('_', ' ')}" for name, count in row["states"].items() if count
+    )
+
+
+def due_words(due: str | None) -> str:
+    """When it is due: a wall time is every store's own."""
+    if not due:
+        return ""
+    try:
+        local = Moment.from_text(due).is_local
+    except MomentError:  # adopted from a store's copy; shown as it is
+        return due
+    return due.replace("T", " ") + (" local" if local else "")
