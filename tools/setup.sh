@@ -26,4 +26,6 @@ fi
 [ -x "$VENV/bin/python" ] && "$VENV/bin/python" -c 'import pip' 2>/dev/null || "$PYTHON" -m venv --clear "$VENV"
 echo "installing storebus into $VENV ..." >&2
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+# A script that raises one alert should not compile what it imports.
+"$VENV/bin/python" -m compileall -q broker buskit buswire hqconsole storeagent
 touch "$VENV/.ready"
