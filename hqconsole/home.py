@@ -20,6 +20,7 @@ HUB_LOCK_NAME = "hub.lock"
 """Held by the hub as long as it runs; `hq restore` holds it so that none starts meanwhile."""
 SUPERVISOR_LOCK_NAME = "up.lock"
 BROKER_READY_NAME = "broker.json"
+BROKERS_VARIABLE = "STOREBUS_HQ_BROKERS"
 HINT_CREATE = "hq init"
 
 DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
@@ -67,6 +68,9 @@ class HqSettings:
 def read_hq_settings(home: Path) -> HqSettings:
     """Read and check the settings of a home.
 
+    Where `$STOREBUS_HQ_BROKERS` is set, its addresses (apart by spaces) stand in for those of the
+    file: `hq up` tells its hub so where its broker really listens.
+
     Raises:
         HomeError: There are none, or the file is not TOML.
         SettingsError: A setting is unknown or cannot be.
@@ -75,6 +79,8 @@ def read_hq_settings(home: Path) -> HqSettings:
 
     path = home / SETTINGS_NAME
     raw = read_settings(path, hint_create=HINT_CREATE)
+    if there := os.environ.get(BROKERS_VARIABLE, "").split():
+        raw["brokers"] = there
     try:
         return parse_settings(raw)
     except (WireError, SettingsError) as error:

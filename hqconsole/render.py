@@ -1,4 +1,4 @@
-"""How the progress of a directive looks: a bar, and the words beside it. Pure: rows in, text out."""
+"""How the progress of a directive looks: a bar, and the words beside it. Pure."""
 
 from collections.abc import Mapping
 from typing import Any

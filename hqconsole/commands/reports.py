@@ -24,7 +24,7 @@ from hqconsole.ledger.opening import open_ledger
 @home_option("hq")
 @json_option
 def reports(
-    report: int | None, as_csv: bool, partial: bool, most: int, home: Path, as_json: bool
+    *, report: int | None, as_csv: bool, partial: bool, most: int, home: Path, as_json: bool
 ) -> None:
     """List the reports; with a number, write its rows back in their order.
 

@@ -26,10 +26,11 @@ _COLUMNS = (
     " LEFT JOIN directive ON directive.no = arrival.directive_no"
     " LEFT JOIN mailbox ON mailbox.no = arrival.mailbox_no"
 )
+_USABLE = "arrival.outcome IS NOT 'aside'"
 STREAM = f"{_COLUMNS} WHERE arrival.no > ? ORDER BY arrival.no LIMIT ?"
 # Each kind by its name and not by a bound value: only so can SQLite see the partial index.
 TOLD = {
-    kind: f"{_COLUMNS} WHERE arrival.kind = '{kind}' ORDER BY arrival.no DESC"
+    kind: f"{_COLUMNS} WHERE arrival.kind = '{kind}' AND {_USABLE} ORDER BY arrival.no DESC"
     for kind in ("reply", "alert")
 }
 REPLIES_OF = (
@@ -179,8 +180,9 @@ def reports(connection: sqlite3.Connection, most: int) -> list[dict[str, Any]]:
         (most,),
     ).fetchall()
     names = (
-        "no name store store_name device key parts parts_here rows first_at complete_at"
-    ).split()
+        *("no", "name", "store", "store_name", "device", "key"),
+        *("parts", "parts_here", "rows", "first_at", "complete_at"),
+    )
     return [
         {**dict(zip(names, row, strict=True)), "complete": row[10] is not None}
         for row in reversed(rows)

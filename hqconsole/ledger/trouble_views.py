@@ -7,7 +7,7 @@ from typing import Any
 
 def quarantine(connection: sqlite3.Connection, most: int) -> list[dict[str, Any]]:
     """What was put aside, the latest last."""
-    names = "no source reason first_at last_at times payload_bytes payload".split()
+    names = ("no", "source", "reason", "first_at", "last_at", "times", "payload_bytes", "payload")
     rows = connection.execute(
         f"SELECT {', '.join(names)} FROM quarantine ORDER BY last_at DESC LIMIT ?", (most,)
     ).fetchall()

@@ -18,10 +18,11 @@ from hqconsole.ledger.deliveries import STATE_CODES, STATE_OF
 SHORT_ID = 8
 """How many characters of a directive's id are shown to people."""
 
-DIRECTIVES = (
-    "SELECT no, id, title, kind, needs, priority, due, expires_at, issued_at, issued_by, state,"
-    " closed_at, mailboxes, digest, adopted_at FROM directive"
+_NAMES = (
+    *("no", "id", "title", "kind", "needs", "priority", "due", "expires_at", "issued_at"),
+    *("issued_by", "state", "closed_at", "mailboxes", "digest", "adopted_at"),
 )
+DIRECTIVES = f"SELECT {', '.join(_NAMES)} FROM directive"
 LATEST = f"{DIRECTIVES} ORDER BY no DESC LIMIT ?"
 COUNTS = (
     "SELECT state, count(*), coalesce(sum(open), 0), coalesce(sum(late), 0), max(changed_at)"
@@ -84,11 +85,7 @@ def counts_of(connection: sqlite3.Connection, directive_no: int) -> dict[str, An
 
 
 def _directive(row: Sequence[Any]) -> dict[str, Any]:
-    names = (
-        "no id title kind needs priority due expires_at issued_at issued_by state closed_at"
-        " mailboxes digest adopted_at"
-    ).split()
-    found = dict(zip(names, row, strict=True))
+    found = dict(zip(_NAMES, row, strict=True))
     found.pop("no")
     return {"short_id": found["id"][:SHORT_ID], **found}
 

@@ -1,0 +1,27 @@
+"""`backup`: copy the ledger while it is in use."""
+
+from pathlib import Path
+
+import click
+
+from buskit.cli import home_option
+from buskit.terminal import narrate
+from hqconsole.errors import HqError
+from hqconsole.ledger.opening import FILE_NAME, open_ledger
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@home_option("hq")
+def backup(file: Path, home: Path) -> None:
+    """Copy the ledger into FILE, as it is now, while the hub and commands go on.
+
+    FILE appears complete or not at all; an older one is replaced. hq restore FILE puts it back.
+    """
+    if file.absolute().resolve() == (home / FILE_NAME).absolute().resolve():
+        raise click.UsageError("that is the ledger itself; name another file")
+    if not file.absolute().parent.is_dir():
+        raise HqError(f"there is no folder {file.absolute().parent}", hint="make it first")
+    with open_ledger(home) as ledger:
+        ledger.backup(file)
+    narrate(f"{file} holds the ledger, {file.stat().st_size:,} bytes")
