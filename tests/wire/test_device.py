@@ -382,6 +382,15 @@ def test_a_replay_in_portions_goes_on_at_once() -> None:
     assert (again.reason, again.cursors["all/any"]) == ("more to come", cursor(7))
 
 
+def test_a_gap_while_asking_is_asked_about_after_the_answer() -> None:
+    """The answer may have been made before the missing record was."""
+    device = Device()
+    hello = device.connect()
+    device.hear(news(cursor(8), [9]))
+    device.hear(welcome(hello))
+    assert device.hello(within=5.0).reason == "a gap while asking"
+
+
 @pytest.mark.parametrize("head", [cursor(6), cursor(4), Cursor(5, id_of(55))])
 def test_heads_that_differ_make_it_ask(head: Cursor) -> None:
     """Ahead, behind or of another history: all are found within a beat of the heads."""
@@ -490,6 +499,17 @@ def test_a_missing_page_is_asked_for_with_a_new_hello() -> None:
     assert device.hear(page(hello, 2, 3, 2)) == []
     effects = device.hear(snapshot_welcome(again, 1)) + device.hear(page(again, 1, 1, 9))
     assert len(only(effects, Reset)) == 1
+
+
+def test_a_page_of_an_earlier_answer_does_not_complete_a_later_one() -> None:
+    """What was open a minute ago is not mixed with what is open now."""
+    device = Device()
+    first = device.connect()
+    second = device.hello(within=10.0)
+    assert device.hear(page(first, 1, 1, 7)) == []
+    assert not only(device.hear(snapshot_welcome(second, 1)), Reset)
+    assert device.hear(page(first, 1, 1, 7)) == []
+    assert len(only(device.hear(page(second, 1, 1, 8)), Reset)) == 1
 
 
 def test_an_empty_snapshot_is_whole_with_its_welcome() -> None:

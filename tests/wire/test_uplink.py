@@ -119,6 +119,7 @@ def test_an_impossible_acknowledgement_is_said_to_be_one() -> None:
     desk.add("act", 4)
     assert writer.acknowledge(cursor(4), desk) is False
     assert writer.acknowledge(Cursor(2, id_of(77)), desk) is False
+    assert writer.acknowledge(Cursor(9, id_of(2)), desk) is False
     assert writer.acknowledge(Cursor(2, id_of(4)), desk) is False
     assert (writer.acked, writer.position) == (START, 0)
 
