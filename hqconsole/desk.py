@@ -53,6 +53,7 @@ from hqconsole.ledger.arrivals import Arrivals, ask, wanted_of
 from hqconsole.ledger.devices import Device
 from hqconsole.ledger.progress import published_no, save_published_no
 from hqconsole.ledger.troubles import put_aside, record_incident
+from hqconsole.timing import DeskTiming
 
 # --- events and what is to be done after a batch -------------------------------------------------
 
@@ -90,29 +91,6 @@ class Publish:
     topic: str
     payload: bytes
     retain: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class DeskTiming:
-    """Every wait and bound of the desk; tests and simulations shorten them."""
-
-    heads_seconds: float = 30.0
-    nudge_seconds: float = 30.0
-    nudge_spacing_seconds: float = 5.0
-    offline_seconds: float = 750.0
-    """Two and a half beats: a device that was silent for so long is not there."""
-    sure_seconds: float = 10.0
-    """A record counts as published when the link has lived for so long after sending it."""
-    hellos_per_second: float = 400.0
-    """How many hellos are expected to be answered in a second: devices spread theirs by it."""
-    hellos_per_batch: int = 200
-    """More than these in one batch are told to come again later."""
-    replay_records: int = 1000
-    """A device further behind gets a snapshot."""
-    replay_bytes: int = 2 * BATCH_BYTES
-    """How much one hello is replayed at most; the device then asks for more."""
-    publish_records: int = 2000
-    """How many new records one batch publishes."""
 
 
 class _Batch:

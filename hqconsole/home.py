@@ -6,7 +6,7 @@ tables or commands.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from buskit.locks import FileLock
 from buswire.errors import WireError
 from buswire.topics import DEFAULT_ROOT, Topics
 from hqconsole.errors import HqError
+from hqconsole.timing import DeskTiming
 
 SETTINGS_NAME = "hq.toml"
 HUB_LOCK_NAME = "hub.lock"
@@ -47,6 +48,7 @@ class HqSettings:
         qos: Of what the hub publishes and subscribes, 0 or 1.
         keepalive_seconds: As `buskit.link_settings` has it.
         reconnect_most_seconds: The longest pause between attempts to reach a broker.
+        timing: Waits and bounds of the protocol.
     """
 
     name: str = "HQ"
@@ -58,6 +60,7 @@ class HqSettings:
     qos: int = 1
     keepalive_seconds: int = 30
     reconnect_most_seconds: float = 10.0
+    timing: DeskTiming = field(default_factory=DeskTiming)
 
     @property
     def topics(self) -> Topics:
@@ -95,10 +98,8 @@ def parse_settings(raw: Mapping[str, Any]) -> HqSettings:
         WireError: The root cannot begin a topic.
     """
     link_names = ("root", "username", "password", "qos", "keepalive_seconds")
-    link = raw.get("link", {})
-    if not isinstance(link, Mapping):
-        raise SettingsError("link must be a table", hint="write it below a line [link]")
-    _refuse_unknown(raw, ("name", "timezone", "brokers", "link"), "")
+    link = _table(raw, "link")
+    _refuse_unknown(raw, ("name", "timezone", "brokers", "link", "timing"), "")
     _refuse_unknown(link, (*link_names, "reconnect_most_seconds"), "link.")
     brokers = raw.get("brokers", [DEFAULT_BROKER])
     if not isinstance(brokers, list) or not all(isinstance(url, str) for url in brokers):
@@ -113,6 +114,7 @@ def parse_settings(raw: Mapping[str, Any]) -> HqSettings:
         qos=_typed(link, "qos", int, 1, "link."),
         keepalive_seconds=_typed(link, "keepalive_seconds", int, 30, "link."),
         reconnect_most_seconds=_typed(link, "reconnect_most_seconds", float, 10.0, "link."),
+        timing=_timing(_table(raw, "timing")),
     )
     if not settings.brokers:
         raise SettingsError("brokers is empty", hint=f'such as brokers = ["{DEFAULT_BROKER}"]')
@@ -163,6 +165,24 @@ def hub_state(home: Path) -> HubState:
 def new_id() -> str:
     """A random 128-bit id, as records and directives have it."""
     return os.urandom(16).hex()
+
+
+def _table(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table = raw.get(name, {})
+    if not isinstance(table, Mapping):
+        raise SettingsError(f"{name} must be a table", hint=f"write it below a line [{name}]")
+    return table
+
+
+def _timing(table: Mapping[str, Any]) -> DeskTiming:
+    defaults = DeskTiming()
+    _refuse_unknown(table, [one.name for one in fields(defaults)], "timing.")
+    values = {}
+    for name, value in table.items():
+        values[name] = _typed(table, name, type(getattr(defaults, name)), None, "timing.")
+        if not values[name] > 0:
+            raise SettingsError(f"timing.{name} is {value}", hint="it must be positive")
+    return DeskTiming(**values)
 
 
 def _typed(table: Mapping[str, Any], name: str, kind: type, default: Any, prefix: str) -> Any:

@@ -44,10 +44,11 @@ from buskit.terminal import narrate
 from buswire import frame
 from buswire.errors import WireError
 from buswire.messages import Hub as HubMessage
-from hqconsole.desk import Desk, DeskTiming, Event, Heard, Linked, Publish, Tick, Unlinked
+from hqconsole.desk import Desk, Event, Heard, Linked, Publish, Tick, Unlinked
 from hqconsole.errors import HqError
 from hqconsole.home import HUB_LOCK_NAME, HqSettings, read_hq_settings
 from hqconsole.ledger.opening import open_ledger
+from hqconsole.timing import DeskTiming
 
 CLIENT_ID = "hub"
 _POLL_SECONDS = 1.0
@@ -131,7 +132,7 @@ class HubProcess:
         self._home = home
         self._settings = settings
         self._say = say
-        self._timing = timing
+        self._timing = timing or settings.timing
         self._inbound: queue.SimpleQueue[LinkEvent | _Rung] = queue.SimpleQueue()
         self._waiting: deque[Publication] = deque()
         self._random = random.Random()  # noqa: S311 - jitter, no secret
