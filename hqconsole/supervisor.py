@@ -17,7 +17,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -210,11 +209,11 @@ class Supervisor:
         self._broker = _Child("broker", say)
         self._hub = _Child("hub", say)
         self._urls: tuple[str, ...] = ()
-        self._stop = threading.Event()
+        self._stopping = False
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """Stop soon; safe inside a signal handler."""
-        self._stop.set()
+        self._stopping = True
 
     def run(self) -> None:
         """Work until a signal comes.
@@ -224,15 +223,15 @@ class Supervisor:
         """
         try:
             self._start_broker()
-            if not self._await_broker() and not self._stop.is_set():
+            if not self._await_broker() and not self._stopping:
                 raise BrokerStartError(
                     f"the broker cannot listen at {self._where.host} port {self._where.port}",
                     hint="see what it says above; another address: hq init --broker URL",
                 )
-            while not self._stop.is_set():
+            while not self._stopping:
                 self._look_after_broker()
                 self._look_after_hub()
-                self._stop.wait(_POLL_SECONDS)
+                time.sleep(_POLL_SECONDS)
         finally:
             self._hub.stop()
             self._broker.stop()
@@ -272,13 +271,13 @@ class Supervisor:
     def _await_broker(self) -> bool:
         """Wait until the broker takes connections; False if it died, or we are to stop."""
         deadline = time.monotonic() + _READY_SECONDS
-        while self._broker.runs and not self._stop.is_set():
+        while self._broker.runs and not self._stopping:
             if self._read_ready_file():
                 return True
             if time.monotonic() > deadline:
                 self._broker.stop()
                 break
-            self._stop.wait(0.02)
+            time.sleep(0.02)
         return False
 
     def _read_ready_file(self) -> bool:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def _tell_asking(asking: dict[str, Any]) -> None:
             narrate("  and more: hq status --json")
 
 
-def _colour(row: dict[str, Any]) -> str:
+def _colour(row: Mapping[str, Any]) -> str:
     if row["state"] != "issued" or row["complete"]:
         return "dim"
     return "bold red" if row["priority"] == "urgent" else ""
@@ -212,7 +213,7 @@ def _watch_live(ledger: Database, no: int, found: dict[str, Any]) -> None:
             live.update(picture(counts), refresh=True)
 
 
-def _changes(ledger: Database, no: int) -> Any:
+def _changes(ledger: Database, no: int) -> Iterator[dict[str, Any]]:
     """The counts now and after every commit of others, until nothing is open."""
     seen = -1
     while True:

@@ -1,0 +1,1 @@
+"""The console of head office: what its commands do, show and refuse."""

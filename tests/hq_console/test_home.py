@@ -1,0 +1,100 @@
+"""HQ's home: made once, changed with care, refused where it cannot be."""
+
+from pathlib import Path
+
+import pytest
+
+from buskit.locks import FileLock
+from hqconsole.home import (
+    HUB_LOCK_NAME,
+    HqSettings,
+    SettingsError,
+    hub_state,
+    parse_settings,
+    read_hq_settings,
+)
+from tests.hq_console.conftest import Run
+
+
+def test_init_makes_a_home_and_said_again_changes_only_what_is_given(
+    run: Run, tmp_path: Path
+) -> None:
+    """The second call leaves the first one's settings as they are."""
+    assert run("init", "--broker", "mqtt://a:1", "--broker", "ws://b/x")[0] == 0
+    assert run("init", "--timezone", "asia/tokyo", "--root", "chain/bus")[0] == 0
+    assert read_hq_settings(tmp_path / "hq") == HqSettings(
+        timezone="Asia/Tokyo", brokers=("mqtt://a:1", "ws://b/x"), root="chain/bus"
+    )
+    assert (tmp_path / "hq").stat().st_mode & 0o077 == 0
+
+
+def test_init_does_not_make_a_lost_ledger_anew(run: Run, home: Path) -> None:
+    """A head office without its ledger has lost its disk; that must not go by unseen."""
+    (home / "ledger.db").unlink()
+    code, _, errors = run("init", "--timezone", "UTC")
+    assert code == 1
+    assert "does not exist" in errors
+
+
+@pytest.mark.parametrize("words", [["--broker", "http://x"], ["--timezone", "Nowhere/Land"]])
+def test_init_refuses_what_cannot_be_before_it_makes_anything(
+    run: Run, tmp_path: Path, words: list[str]
+) -> None:
+    """A wrong word is a wrong use, with a hint, and leaves no home behind."""
+    code, out, errors = run("init", *words)
+    assert (code, out) == (2, "")
+    assert "hint:" in errors
+    assert not (tmp_path / "hq").exists()
+
+
+def test_every_reader_says_how_to_make_a_home_that_is_missing(run: Run) -> None:
+    """No home is no stack trace, but the command that makes one."""
+    for verb in ("status", "stores", "alerts", "replies", "reports", "quarantine", "incidents"):
+        code, out, errors = run(verb)
+        assert (code, out) == (1, ""), verb
+        assert "hint: hq init" in errors
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"brokrs": []},
+        {"brokers": []},
+        {"brokers": "mqtt://x"},
+        {"link": 3},
+        {"link": {"qos": 2}},
+        {"link": {"keepalive_seconds": 0}},
+        {"timezone": 3},
+    ],
+)
+def test_settings_that_cannot_be_are_refused(raw: dict[str, object]) -> None:
+    """Each is an error that names the setting."""
+    with pytest.raises(SettingsError):
+        parse_settings(raw)
+
+
+def test_brokers_of_the_environment_stand_in_for_those_of_the_file(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the supervisor tells its hub where the broker really listens."""
+    monkeypatch.setenv("STOREBUS_HQ_BROKERS", "mqtt://a:1 ws://b/x")
+    assert read_hq_settings(home).brokers == ("mqtt://a:1", "ws://b/x")
+
+
+def test_whether_a_hub_runs_is_told_by_its_lock(home: Path) -> None:
+    """A free lock, or none, means that no hub runs."""
+    assert not hub_state(home).running
+    lock = FileLock(home / HUB_LOCK_NAME)
+    lock.acquire()
+    assert hub_state(home).running
+    lock.release()
+    assert not hub_state(home).running
+    lock.close()
+
+
+def test_help_names_every_verb_and_imports_none(run: Run) -> None:
+    """A verb that is only just listed cannot break the list."""
+    code, out, _ = run("--help")
+    assert code == 0
+    for verb in ("publish", "who", "roster", "restore", "tail", "demo", "incidents"):
+        assert verb in out
