@@ -83,7 +83,14 @@ class Verdict(enum.Enum):
     """It was said after HQ closed the delivery; kept as evidence, and HQ's closing stands."""
 
 
-def judge_receipt(state: State, said: State, *, said_at: float, closed_at: float | None) -> Verdict:
+def judge_receipt(
+    state: State,
+    said: State,
+    *,
+    said_at: float,
+    closed_at: float | None,
+    needs: Needs = Needs.DONE,
+) -> Verdict:
     """Decide what a store's statement does to a delivery.
 
     Args:
@@ -91,9 +98,10 @@ def judge_receipt(state: State, said: State, *, said_at: float, closed_at: float
         said: What the store said, one of `SAYABLE`.
         said_at: When, by the store's clock corrected with its measured offset.
         closed_at: When HQ closed the delivery, if it did.
+        needs: What the directive asks for: who reached that in time has done what was asked.
     """
     if state in CLOSED_BY_HQ:
-        if said not in {State.DONE, State.CANNOT} or state is State.REMOVED:
+        if is_open(said, needs) or state is State.REMOVED:
             return Verdict.NOTHING
         in_time = closed_at is None or said_at <= closed_at
         return Verdict.MOVES_LATE if in_time else Verdict.TOO_LATE

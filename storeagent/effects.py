@@ -40,7 +40,7 @@ from buswire.messages import (
     decode_data,
     encode_data,
 )
-from buswire.states import CLOSED_BY_HQ, STORE_RANK, State, higher
+from buswire.states import CLOSED_BY_HQ, STORE_RANK, State, higher, is_open
 from buswire.topics import Channel
 from storeagent.delivery import Delivery
 from storeagent.inbox import Inbox
@@ -191,13 +191,18 @@ class Effects:
     def _change(self, delivery: Delivery, change: StateChange) -> bool:
         """Let HQ's word on where a delivery stands take effect; whether that changed anything."""
         if change.state in CLOSED_BY_HQ:
-            if delivery.settled_here:
+            # What the store finished, HQ counted before it closed the rest.
+            if not delivery.todo:
                 return False
             self._close(delivery, change.state, by=change.changed_by)
             return True
         if delivery.closed_by_hq:
-            # HQ counts what was said in time and arrived late; nothing less opens it again.
-            if change.state not in {State.DONE, State.CANNOT}:
+            # HQ counts what was said in time and arrived late. What expired may also have been
+            # complete before, and that came here later, on another channel.
+            was_complete = delivery.state is State.EXPIRED and not is_open(
+                change.state, delivery.needs
+            )
+            if change.state not in {State.DONE, State.CANNOT} and not was_complete:
                 return False
             delivery.closed_by_hq = False
             delivery.state = change.state

@@ -80,7 +80,7 @@ def move(
         return None
     state, needs = STATE_OF[row[0]], Needs(row[1])
     closed_at = row[2] if state in CLOSED_BY_HQ else None
-    verdict = judge_receipt(state, said, said_at=said_at, closed_at=closed_at)
+    verdict = judge_receipt(state, said, said_at=said_at, closed_at=closed_at, needs=needs)
     if verdict in {Verdict.NOTHING, Verdict.TOO_LATE}:
         return Moved(verdict, state)
     late = 1 if verdict is Verdict.MOVES_LATE else None
