@@ -1,0 +1,47 @@
+"""A database in memory that can fail at the very moment of its commit."""
+
+from collections.abc import Callable
+
+from buskit.database import Database, DatabaseFull
+
+
+class Killed(BaseException):
+    """The process died here; no handler of the code that ships may catch it."""
+
+
+class Disk:
+    """One database, whose next commit can be made to fail."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._end_write = database._end_write
+        self._fail: type[BaseException] | None = None
+        database._end_write = self._end  # type: ignore[method-assign]
+
+    def kill_at_commit(self) -> None:
+        """The process that commits next dies instead."""
+        self._fail = Killed
+
+    def be_full(self) -> None:
+        """The next commit finds no room."""
+        self._fail = DatabaseFull
+
+    def be_well(self) -> None:
+        """Nothing fails any more."""
+        self._fail = None
+
+    def quietly(self, do: Callable[[], object]) -> object:
+        """Do something whose commit is spared: another process does it."""
+        planned, self._fail = self._fail, None
+        try:
+            return do()
+        finally:
+            self._fail = planned
+
+    def _end(self, error: BaseException | None) -> None:
+        if error is None and self._fail is not None:
+            fail, self._fail = self._fail, None
+            wrong = fail("the simulation's disk")
+            self.database._abandon(wrong)
+            raise wrong
+        self._end_write(error)

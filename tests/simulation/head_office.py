@@ -1,0 +1,262 @@
+"""Head office: the ledger's disk, the hub's process as the daemon runs it, and its operators' hands.
+
+Drives `Desk` as it ships. Commands (`issue`, `cancel`, the roster) write the ledger beside the hub,
+whether it runs or not, and ring it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from buskit.database import Database
+from hqconsole.audience import Selector, select
+from hqconsole.desk import Desk, DeskTiming, Event, Heard, Linked, Tick, Unlinked
+from hqconsole.ledger import directives, organisation
+from hqconsole.ledger.directives import Draft, Issued
+from hqconsole.ledger.opening import ledger_from_bytes
+from hqconsole.store_row import StoreRow
+from tests.simulation.disks import Disk, Killed
+
+if TYPE_CHECKING:
+    from tests.simulation.network import Session
+    from tests.simulation.world import World
+
+TIMING = DeskTiming(
+    heads_seconds=6.0,
+    nudge_seconds=6.0,
+    nudge_spacing_seconds=1.0,
+    offline_seconds=50.0,
+    sure_seconds=4.0,
+    hellos_per_second=20.0,
+    hellos_per_batch=12,
+    replay_records=30,
+    replay_bytes=6_000,
+    publish_records=20,
+)
+CLIENT_ID = "hub"
+
+
+class HeadOffice:
+    """The ledger and the hub."""
+
+    def __init__(self, world: World, image: bytes) -> None:
+        self.world = world
+        self.disk = Disk(ledger_from_bytes(image))
+        self.desk: Desk | None = None
+        self.session: Session | None = None
+        self._inbound: list[Event] = []
+        self._round_planned = False
+        self._due_at: float | None = None
+        self._die_after_commit = False
+
+    @property
+    def ledger(self) -> Database:
+        """The ledger as it is at present."""
+        return self.disk.database
+
+    # --- the process -----------------------------------------------------------------------------
+
+    def start(self, *, run: str | None = None) -> None:
+        """The hub starts; with `run`, as the process that it was (a machine put back as a whole)."""
+        if self.desk is not None:
+            return
+        timeline = self.world.timeline
+        self.desk = Desk(
+            self.ledger,
+            self.world.topics,
+            draw=timeline.random.random,
+            new_id=timeline.new_id,
+            wall_clock=timeline.wall_clock,
+            timing=TIMING,
+        )
+        if run is not None:
+            self.desk.run = run
+        self._inbound = []
+        self._plan_connect(0.3)
+
+    def kill(self) -> None:
+        """The hub dies as with SIGKILL."""
+        self.desk = None
+        self._die_after_commit = False
+        self._inbound = []
+        self.disk.be_well()
+        if self.session is not None:
+            self.session.vanish()
+            self.session = None
+
+    def kill_soon(self, *, before_commit: bool) -> None:
+        """The hub dies at its next commit, or between its next commit and what it sends after it."""
+        if before_commit:
+            self.disk.kill_at_commit()
+        else:
+            self._die_after_commit = True
+
+    def put_back(self, image: bytes) -> None:
+        """The ledger becomes this older copy; the hub must not run."""
+        assert self.desk is None
+        self.disk = Disk(ledger_from_bytes(image))
+
+    def _plan_connect(self, most_seconds: float) -> None:
+        desk, timeline = self.desk, self.world.timeline
+
+        def connect() -> None:
+            if desk is None or self.desk is not desk or self.session is not None:
+                return
+            will = desk.farewell()
+            session = self.world.network.connect(
+                CLIENT_ID, self._receive, self._lost, (will.topic, will.payload, will.retain)
+            )
+            if session is None:
+                self._plan_connect(1.5)
+                return
+            self.session = session
+
+            def subscribed() -> None:
+                if self.session is session:
+                    self._gather(Linked())
+
+            session.subscribe(self.world.topics.filters_of_hub(), subscribed)
+
+        timeline.after(timeline.between(0.05, most_seconds), connect)
+
+    def _lost(self) -> None:
+        self.session = None
+        self._gather(Unlinked())
+        self._plan_connect(1.5)
+
+    def _receive(self, topic: str, payload: bytes) -> None:
+        self._gather(Heard(topic, payload))
+
+    # --- the daemon's loop -----------------------------------------------------------------------
+
+    def ring(self) -> None:
+        """A command has written into the ledger."""
+        self._gather(Tick())
+
+    def _gather(self, event: Event) -> None:
+        if self.desk is None:
+            return
+        self._inbound.append(event)
+        if not self._round_planned:
+            self._round_planned = True
+            timeline = self.world.timeline
+            timeline.after(0.05 * timeline.random.random(), self._round)
+
+    def _round(self) -> None:
+        self._round_planned = False
+        desk, now = self.desk, self.world.timeline.now
+        if desk is None:
+            return
+        events, self._inbound = self._inbound, []
+        try:
+            outgoing = desk.handle(events, now)
+        except Killed:
+            self.world.counts["hub killed before a commit"] += 1
+            self.come_back_later()
+            return
+        if self._die_after_commit and outgoing:
+            self.world.counts["hub killed behind a commit"] += 1
+            self.come_back_later()
+            return
+        if self.session is not None:
+            for one in outgoing:
+                self.session.publish(one.topic, one.payload, retain=one.retain)
+        self._plan_due(desk)
+
+    def _plan_due(self, desk: Desk) -> None:
+        now = self.world.timeline.now
+        due = max(desk.next_at(now), now + 0.001)
+        if self._due_at is not None and now < self._due_at <= due:
+            return
+
+        def wake() -> None:
+            if self._due_at == due:
+                self._due_at = None
+            if self.desk is desk:
+                self._gather(Tick())
+
+        self._due_at = due
+        self.world.timeline.at(due, wake)
+
+    def come_back_later(self) -> None:
+        """Die now, start again some time later."""
+        self.kill()
+        timeline = self.world.timeline
+        timeline.after(timeline.between(0.2, 6.0), self.start)
+
+    # --- commands --------------------------------------------------------------------------------
+
+    def command(self, do: Callable[[], object]) -> object:
+        """Let an operator's command write the ledger; what fails for the hub spares it."""
+        result = self.disk.quietly(do)
+        if self.world.timeline.chance(0.8):
+            self.ring()
+        return result
+
+    def issue(self, draft: Draft, selector: Selector) -> tuple[Issued, frozenset[tuple[str, str]]]:
+        """Issue a directive; what it is, and its frozen audience."""
+        timeline = self.world.timeline
+
+        def do() -> tuple[Issued, frozenset[tuple[str, str]]]:
+            with self.ledger.write() as connection:
+                present = organisation.organisation(connection)
+                mailboxes = select(selector, present)
+                issued = directives.issue(
+                    connection,
+                    draft,
+                    mailboxes,
+                    present,
+                    at=timeline.wall_clock(),
+                    new_id=timeline.new_id,
+                )
+            return issued, frozenset((one.store, one.role) for one in mailboxes)
+
+        return self.command(do)  # type: ignore[return-value]
+
+    def cancel(self, directive: str) -> None:
+        """Withdraw a directive."""
+        timeline = self.world.timeline
+
+        def do() -> None:
+            with self.ledger.write() as connection:
+                directives.cancel(
+                    connection,
+                    directives.find(connection, directive),
+                    reason="a mistake",
+                    by="operator",
+                    organisation=organisation.organisation(connection),
+                    at=timeline.wall_clock(),
+                    new_id=timeline.new_id,
+                )
+
+        self.command(do)
+
+    def save_roster(self, stores: Iterable[StoreRow]) -> None:
+        """Make the roster this list."""
+        timeline = self.world.timeline
+
+        def do() -> None:
+            with self.ledger.write() as connection:
+                organisation.save_roster(
+                    connection, stores, at=timeline.wall_clock(), new_id=timeline.new_id
+                )
+
+        self.command(do)
+
+    def assign_roles(self, store: str, device: str, roles: list[str] | None) -> None:
+        """Set which roles a device serves."""
+        timeline = self.world.timeline
+
+        def do() -> None:
+            with self.ledger.write() as connection:
+                organisation.assign_roles(
+                    connection,
+                    store,
+                    device,
+                    roles,
+                    at=timeline.wall_clock(),
+                    new_id=timeline.new_id,
+                )
+
+        self.command(do)

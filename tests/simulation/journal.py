@@ -1,0 +1,168 @@
+"""What was accepted, written down outside both sides; and what died with which disk.
+
+An entry is alive as long as it is in the ledger or in the outbox of a machine of its identity; a
+directive, or a withdrawal, as long as the ledger or any device has it. What is alive when the
+faults end must be at HQ when all is quiet. What is not has died with a disk, and is counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from buswire.states import State
+from buswire.topics import Identity
+
+if TYPE_CHECKING:
+    from hqconsole.ledger.directives import Draft
+    from storeagent.inbox import Delivery
+    from tests.simulation.machine import Machine
+    from tests.simulation.world import World
+
+
+@dataclass
+class Entry:
+    """One accepted record of a device's outbox."""
+
+    identity: Identity
+    id: str
+    kind: str
+    at: float
+    died: bool = False
+
+
+@dataclass
+class Statement:
+    """What staff said about a delivery; its entry carries it."""
+
+    entry: Entry
+    directive: str
+    mailbox: tuple[str, str]
+    state: State
+
+
+@dataclass
+class Issue:
+    """One directive as it was issued."""
+
+    id: str
+    draft: Draft
+    audience: frozenset[tuple[str, str]]
+    at: float
+    died: bool = False
+    forgotten: bool = False
+    """Some ledger came back without it, so that its audience may have been put together anew."""
+    cancelled_at: float | None = None
+    cancel_died: bool = False
+
+
+class Wipe(NamedTuple):
+    """An empty disk, and what HQ had heard of and did not have at that moment."""
+
+    identity: Identity
+    at: float
+    heard_of: dict[str, int]
+    ledgers_put_back: int
+
+
+class Journal:
+    """The oracle's memory."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.directives: dict[str, Issue] = {}
+        self.entries: dict[tuple[Identity, str], Entry] = {}
+        self.statements: list[Statement] = []
+        self.wipes: list[Wipe] = []
+        self.ledgers_put_back = 0
+
+    def directive(self, directive: str, draft: Draft, audience: frozenset[tuple[str, str]]) -> None:
+        """HQ accepted a directive."""
+        self.directives[directive] = Issue(directive, draft, audience, self.world.timeline.now)
+
+    def cancelled(self, directive: str) -> None:
+        """HQ accepted that it is withdrawn."""
+        issue = self.directives[directive]
+        issue.cancelled_at = self.world.timeline.now
+        issue.cancel_died = False
+
+    def entry(self, machine: Machine, record_id: str, kind: str) -> Entry:
+        """A device accepted an entry."""
+        key = (machine.identity, record_id)
+        if key not in self.entries:
+            self.entries[key] = Entry(
+                machine.identity, record_id, kind, self.world.timeline.now
+            )
+        return self.entries[key]
+
+    def statement(
+        self, machine: Machine, record_id: str, delivery: Delivery, state: State
+    ) -> None:
+        """A device accepted a statement about work."""
+        entry = self.entry(machine, record_id, "receipt")
+        mailbox = (machine.identity.store, delivery.role)
+        self.statements.append(Statement(entry, delivery.directive, mailbox, state))
+
+    def wiped(self, machine: Machine) -> None:
+        """A device is about to get an empty disk."""
+        heard = {
+            log: heard_head - seq
+            for log, seq, heard_head in self.world.hq.ledger.connection.execute(
+                "SELECT log, uplink.seq, heard_head FROM uplink"
+                " JOIN device ON device.no = device_no JOIN store ON store.no = store_no"
+                " WHERE store.id = ? AND device.name = ? AND install <> ''",
+                machine.identity,
+            )
+            if heard_head > seq
+        }
+        if heard and len(self.world.machines_of(machine.identity)) == 1:
+            self.wipes.append(
+                Wipe(machine.identity, self.world.timeline.now, heard, self.ledgers_put_back)
+            )
+
+    def ledger_put_back(self) -> None:
+        """HQ's ledger is an older copy now."""
+        self.ledgers_put_back += 1
+        connection = self.world.hq.ledger.connection
+        known = {row[0] for row in connection.execute("SELECT id FROM directive")}
+        for issue in self.directives.values():
+            issue.forgotten = issue.forgotten or issue.id not in known
+        self.disks_changed()
+
+    def disks_changed(self) -> None:
+        """Some disk was replaced: see what is still alive anywhere."""
+        entries, directives, cancels = self._alive()
+        for key, entry in self.entries.items():
+            entry.died = key not in entries
+        for issue in self.directives.values():
+            issue.died = issue.id not in directives
+            issue.cancel_died = issue.cancelled_at is not None and issue.id not in cancels
+
+    def _alive(self) -> tuple[set[tuple[Identity, str]], set[str], set[str]]:
+        ledger = self.world.hq.ledger.connection
+        entries = {
+            (Identity(store, device), id_.hex())
+            for store, device, id_ in ledger.execute(
+                "SELECT store.id, device.name, arrival.id FROM arrival"
+                " JOIN device ON device.no = device_no JOIN store ON store.no = store_no"
+            )
+        }
+        directives = {row[0] for row in ledger.execute("SELECT id FROM directive")}
+        cancels = {row[0] for row in ledger.execute("SELECT directive_id FROM cancel")}
+        for machine in self.world.machines:
+            disk = machine.disk.database.connection
+            entries.update(
+                (machine.identity, id_.hex())
+                for (id_,) in disk.execute("SELECT id FROM act UNION ALL SELECT id FROM bulk")
+            )
+            directives.update(row[0] for row in disk.execute("SELECT id FROM directive"))
+            cancels.update(row[0] for row in disk.execute("SELECT directive FROM cancel"))
+        return entries, directives, cancels
+
+    def died(self) -> dict[str, int]:
+        """How much died with disks, by what it was."""
+        return {
+            "entries died with a disk": sum(entry.died for entry in self.entries.values()),
+            "directives died with a disk": sum(one.died for one in self.directives.values()),
+            "withdrawals died with a disk": sum(one.cancel_died for one in self.directives.values()),
+        }

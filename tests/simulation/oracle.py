@@ -1,0 +1,210 @@
+"""The judge: what must hold while things go wrong, and what must be so when all is quiet again.
+
+Reads both sides' databases with its own SQL and compares them with the journal; shares no rule with
+the code that it judges.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from buswire.states import STORE_RANK, State
+from hqconsole.ledger.deliveries import STATE_OF
+from tests.simulation import agreement
+from tests.simulation.machine import TIMING
+from tests.simulation.timeline import WALL_CLOCK_START
+
+if TYPE_CHECKING:
+    from tests.simulation.machine import Machine
+    from tests.simulation.world import World
+
+HELLOS_PER_MINUTE = 70
+"""The most of one device, whatever happens."""
+LAST_SECONDS = 60.0
+_CLOSED_HERE = {State.DONE, State.CANNOT}
+
+
+class Oracle:
+    """Watches one world and judges it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.faults: list[str] = []
+        self._hellos: defaultdict[str, list[float]] = defaultdict(list)
+        self._last_messages: Counter[str] = Counter()
+        self._calm_at = 0.0
+        world.network.watchers.append(self._watch)
+
+    # --- watching --------------------------------------------------------------------------------
+
+    def _watch(self, topic: str, payload: bytes) -> None:
+        now = self.world.timeline.now
+        parts = topic.split("/")
+        if parts[2] == "from" and b'"kind":"hello"' in payload[:40]:
+            self._hellos[topic].append(now)
+        if self._calm_at and now > self._calm_at + 200.0:
+            self._last_messages[parts[2]] += 1
+
+    def looked_at(self, machine: Machine) -> None:
+        """A batch of this machine is committed: what is new in its list?"""
+        disk = machine.disk
+        shown: dict[tuple[str, str], int] = disk.__dict__.setdefault("shown", {})
+        last = max(shown.values(), default=0)
+        for directive, role, arrival in disk.database.connection.execute(
+            "SELECT directive, role, arrival FROM delivery WHERE arrival > ? ORDER BY arrival",
+            (last,),
+        ):
+            if (directive, role) in shown:
+                self.world.counts["deliveries shown again"] += 1
+                if not self.world.scenario.reopens:
+                    self._fault(f"{machine.identity} shows {directive[:6]}/{role} a second time")
+            shown[directive, role] = arrival
+
+    def calm_begins(self) -> None:
+        """The last fault is over."""
+        self._calm_at = self.world.timeline.now
+
+    def _fault(self, what: str) -> None:
+        self.faults.append(what)
+
+    # --- judging ---------------------------------------------------------------------------------
+
+    def judge(self) -> None:
+        """Compare everything with everything.
+
+        Raises:
+            AssertionError: With all that does not hold.
+        """
+        self.world.journal.disks_changed()
+        self._entries()
+        self._directives()
+        self._states()
+        self._wipes()
+        self._storms()
+        self.faults += agreement.disagreements(self.world)
+        self.world.counts.update(self.world.journal.died())
+        assert not self.faults, "\n  " + "\n  ".join(self.faults[:30])
+
+    def _entries(self) -> None:
+        arrived = Counter(
+            (store, device, id_.hex())
+            for store, device, id_ in self.world.hq.ledger.connection.execute(
+                "SELECT store.id, device.name, arrival.id FROM arrival"
+                " JOIN device ON device.no = device_no JOIN store ON store.no = store_no"
+            )
+        )
+        for (identity, record_id), entry in self.world.journal.entries.items():
+            times = arrived[identity.store, identity.device, record_id]
+            if times == 0 and not entry.died:
+                self._fault(f"{entry.kind} {record_id[:6]} of {identity} at {entry.at:.1f} is lost")
+            if times > 1:
+                self._fault(f"{entry.kind} {record_id[:6]} of {identity} is there {times} times")
+        for key, parts, parts_here in self.world.hq.ledger.connection.execute(
+            "SELECT key, parts, parts_here FROM report"
+        ):
+            if parts_here > parts:
+                self._fault(f"{key}: {parts_here} of {parts} parts")
+
+    def _directives(self) -> None:
+        connection = self.world.hq.ledger.connection
+        known = dict(connection.execute("SELECT id, state FROM directive"))
+        twice = connection.execute("SELECT id FROM directive GROUP BY id HAVING count(*) > 1")
+        for (directive,) in twice:
+            self._fault(f"directive {directive[:6]} is there twice")
+        for issue in self.world.journal.directives.values():
+            state = known.get(issue.id)
+            if state is None:
+                if not issue.died:
+                    self._fault(f"directive {issue.id[:6]} of {issue.at:.1f} is lost")
+                continue
+            if issue.cancelled_at is not None and not issue.cancel_died and state != "cancelled":
+                self._fault(f"directive {issue.id[:6]} was withdrawn and is {state}")
+            if issue.cancelled_at is None and state == "cancelled":
+                self._fault(f"nobody withdrew directive {issue.id[:6]}")
+            if issue.draft.expires_at is not None and state == "issued":
+                self._fault(f"directive {issue.id[:6]} did not expire")
+
+    def _states(self) -> None:
+        """Where deliveries stand is what was said about them, no more and no less."""
+        world = self.world
+        said: defaultdict[tuple[str, tuple[str, str]], list[tuple[State, float, bool]]]
+        said = defaultdict(list)
+        for one in world.journal.statements:
+            said[one.directive, one.mailbox].append((one.state, one.entry.at, one.entry.died))
+        for directive, closed_at, store, role, code in world.hq.ledger.connection.execute(
+            "SELECT directive.id, delivery.changed_at, store.id, role, delivery.state FROM delivery"
+            " JOIN directive ON directive.no = directive_no"
+            " JOIN mailbox ON mailbox.no = mailbox_no JOIN store ON store.no = store_no"
+        ):
+            issue = world.journal.directives[directive]
+            name = f"{directive[:6]} for {store}/{role}"
+            if (store, role) not in issue.audience and not issue.forgotten:
+                self._fault(f"{name} was not in the audience")
+            state = STATE_OF[code]
+            about = said.get((directive, (store, role)), [])
+            if state in STORE_RANK:
+                least = max((STORE_RANK[s] for s, _, died in about if not died), default=0)
+                most = max((STORE_RANK[s] for s, _, _ in about), default=STORE_RANK[State.DELIVERED])
+                closing = issue.draft.expires_at is not None or issue.cancelled_at is not None
+                if not closing and STORE_RANK[state] < least:
+                    self._fault(f"{name} is {state}, more was said")
+                if STORE_RANK[state] > max(most, STORE_RANK[State.DELIVERED]):
+                    self._fault(f"{name} is {state}, nobody said so")
+            elif closed_at is not None and not issue.forgotten:
+                slack = 2.0 + 4 * world.scenario.delay_most_seconds
+                in_time = [
+                    s
+                    for s, at, died in about
+                    if not died and s in _CLOSED_HERE and at < closed_at - WALL_CLOCK_START - slack
+                ]
+                if in_time and not world.journal.ledgers_put_back:
+                    self._fault(f"{name} is {state}, {in_time[0]} was said in time")
+        for issue in world.journal.directives.values():
+            if not issue.forgotten:
+                self._audience(issue.id, issue.audience)
+
+    def _audience(self, directive: str, audience: frozenset[tuple[str, str]]) -> None:
+        rows = self.world.hq.ledger.connection.execute(
+            "SELECT store.id, role FROM delivery JOIN directive ON directive.no = directive_no"
+            " JOIN mailbox ON mailbox.no = mailbox_no JOIN store ON store.no = store_no"
+            " WHERE directive.id = ?",
+            (directive,),
+        )
+        if audience - set(rows):
+            self._fault(f"the audience of {directive[:6]} has lost mailboxes")
+
+    def _wipes(self) -> None:
+        """When HQ had heard of entries that died, it says so."""
+        for wipe in self.world.journal.wipes:
+            if self.world.journal.ledgers_put_back:
+                continue
+            dead = sum(
+                entry.died and entry.identity == wipe.identity and entry.at <= wipe.at
+                for entry in self.world.journal.entries.values()
+            )
+            told = self.world.hq.ledger.connection.execute(
+                "SELECT count(*) FROM incident JOIN device ON device.no = incident.device_no"
+                " JOIN store ON store.no = store_no WHERE kind = 'entries may be lost'"
+                " AND store.id = ? AND device.name = ? AND at >= ?",
+                (*wipe.identity, wipe.at + WALL_CLOCK_START),
+            ).fetchone()[0]
+            if dead and not told:
+                self.world.counts["unreported losses"] += 1
+                self._fault(f"{wipe.identity} was wiped with {wipe.heard_of} open, and HQ is silent")
+            elif told:
+                self.world.counts["losses reported"] += 1
+
+    def _storms(self) -> None:
+        end = self.world.timeline.now
+        for topic, times in self._hellos.items():
+            first = 0
+            for last, at in enumerate(times):
+                while times[first] < at - 60.0:
+                    first += 1
+                if last - first >= HELLOS_PER_MINUTE:
+                    self._fault(f"{topic}: {last - first} hellos in the minute before {at:.0f}")
+                    break
+            at_rest = sum(at > end - LAST_SECONDS for at in times)
+            if at_rest > 2 + LAST_SECONDS / (0.8 * TIMING.beat_seconds):
+                self._fault(f"{topic}: {at_rest} hellos in the last minute of calm")

@@ -1,0 +1,152 @@
+"""What goes wrong in which scenario, how often, and how often it must really have happened."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of bad day. Rates are per virtual second, for the whole world."""
+
+    name: str
+    loss: float = 0.0
+    duplication: float = 0.0
+    delay_most_seconds: float = 0.1
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """How often each method of `Faults` strikes."""
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    """How often each thing must have happened per hundred seeds, or the run proves nothing."""
+    trouble_seconds: float = 60.0
+    stores: int = 3
+    reopens: bool = False
+    """Whether HQ may truly open again what it had closed, so that a device shows it once more."""
+
+
+_WIRES = {"cut": 0.15, "unplug": 0.06, "broker_restart": 0.02}
+_HUB = {"hub_killed": 0.08}
+_DEVICES = {"device_killed": 0.12, "disk_full": 0.03, "power_off": 0.05, "stopped": 0.02}
+_DISASTERS = {"image_taken": 0.10, "wiped": 0.03, "put_back": 0.04, "cloned": 0.015}
+_ROSTER = {
+    "moved": 0.04,
+    "moved_there_and_back": 0.02,
+    "roles_of_store": 0.03,
+    "roles_of_device": 0.03,
+    "new_store": 0.01,
+    "new_device": 0.01,
+    "closed_for_a_while": 0.015,
+}
+_LEDGER = {"ledger_copied": 0.10, "ledger_put_back": 0.03}
+
+CALM = Scenario(
+    "calm",
+    at_least={
+        "directives issued": 800,
+        "directives cancelled": 80,
+        "directives expired": 80,
+        "statements": 1500,
+        "alerts": 300,
+        "reports": 150,
+        "replies": 100,
+    },
+)
+LOSSY = Scenario(
+    "lossy",
+    loss=0.12,
+    duplication=0.10,
+    delay_most_seconds=2.0,
+    rates=_WIRES,
+    at_least={
+        "messages lost": 5000,
+        "messages doubled": 3000,
+        "messages overtaking": 5000,
+        "links cut": 300,
+        "devices unplugged": 150,
+        "broker restarts": 60,
+        "wills published": 200,
+    },
+)
+HUB_CRASHES = Scenario(
+    "hub crashes",
+    loss=0.03,
+    duplication=0.03,
+    delay_most_seconds=0.5,
+    rates={**_HUB, "cut": 0.05},
+    at_least={"hub killed before a commit": 80, "hub killed behind a commit": 80},
+)
+DEVICE_DISASTERS = Scenario(
+    "device disasters",
+    loss=0.05,
+    duplication=0.05,
+    delay_most_seconds=0.7,
+    rates={**_DEVICES, **_DISASTERS, "cut": 0.05, "unplug": 0.05},
+    at_least={
+        "devices killed before a commit": 100,
+        "devices killed behind a commit": 100,
+        "device disks full": 40,
+        "devices wiped": 60,
+        "devices put back": 60,
+        "devices cloned": 20,
+        "sessions taken over": 40,
+    },
+)
+ROSTER_MOVES = Scenario(
+    "roster moves",
+    loss=0.05,
+    duplication=0.05,
+    delay_most_seconds=1.0,
+    rates={**_ROSTER, "unplug": 0.08, "cut": 0.05, "power_off": 0.03},
+    at_least={
+        "stores moved": 100,
+        "stores moved there and back": 40,
+        "stores changed roles": 60,
+        "devices changed roles": 60,
+        "new stores": 20,
+        "new devices": 20,
+        "stores closed for a while": 30,
+    },
+    reopens=True,
+)
+LEDGER_RESTORE = Scenario(
+    "ledger restore",
+    loss=0.05,
+    duplication=0.05,
+    delay_most_seconds=0.7,
+    rates={**_LEDGER, "hub_killed": 0.03, "cut": 0.05, "unplug": 0.05},
+    at_least={"ledger put back, a new run": 40, "ledger put back, unnoticed": 40},
+    reopens=True,
+)
+EVERYTHING = Scenario(
+    "everything",
+    loss=0.08,
+    duplication=0.08,
+    delay_most_seconds=1.5,
+    rates={**_WIRES, **_HUB, **_DEVICES, **_DISASTERS, **_ROSTER, **_LEDGER},
+    at_least={
+        "messages lost": 2000,
+        "messages doubled": 1500,
+        "broker restarts": 40,
+        "hub killed before a commit": 40,
+        "hub killed behind a commit": 40,
+        "devices wiped": 40,
+        "devices put back": 40,
+        "devices cloned": 10,
+        "stores moved": 60,
+        "ledger put back, a new run": 25,
+        "ledger put back, unnoticed": 25,
+    },
+    stores=4,
+    reopens=True,
+)
+
+SCENARIOS: Mapping[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        CALM,
+        LOSSY,
+        HUB_CRASHES,
+        DEVICE_DISASTERS,
+        ROSTER_MOVES,
+        LEDGER_RESTORE,
+        EVERYTHING,
+    )
+}

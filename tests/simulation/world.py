@@ -1,0 +1,120 @@
+"""A small chain under one seed: head office, stores, a broker, people and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+from buswire.topics import Identity, Topics
+from hqconsole.store_row import StoreRow
+from tests.simulation.faults import Faults
+from tests.simulation.head_office import HeadOffice
+from tests.simulation.journal import Journal
+from tests.simulation.machine import Machine
+from tests.simulation.network import Network
+from tests.simulation.oracle import Oracle
+from tests.simulation.people import (
+    REGIONS,
+    ROLES,
+    Operators,
+    RosterKeepers,
+    Staff,
+    make_store,
+)
+from tests.simulation.scenarios import Scenario
+from tests.simulation.templates import device_image, ledger_image
+from tests.simulation.timeline import Timeline
+
+QUIET_SECONDS = 260.0
+"""How long everything is left alone after the last fault, before it must all agree."""
+
+
+class World:
+    """Everything of one seed. Make it, then `run`."""
+
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self.scenario = scenario
+        self.seed = seed
+        self.counts: Counter[str] = Counter()
+        self.timeline = Timeline(seed)
+        self.topics = Topics()
+        self.network = Network(self.timeline, self.counts)
+        self.machines: list[Machine] = []
+        self.roster: dict[str, StoreRow] = {}
+        self.closed: set[str] = set()
+        self.journal = Journal(self)
+        self.oracle = Oracle(self)
+        self.hq = HeadOffice(self, ledger_image())
+        self.operators = Operators(self)
+        self.staff = Staff(self)
+        self.keepers = RosterKeepers(self)
+        self.faults = Faults(self)
+
+    # --- who is there ----------------------------------------------------------------------------
+
+    def add_machine(
+        self, identity: Identity, *, image: bytes | None = None, roles: Sequence[str] = ()
+    ) -> Machine:
+        """Put a machine into a store; it is off."""
+        random = self.timeline.random
+        offset = random.choice((0.0, 0.0, random.uniform(-30, 30), -1.7e9, 86_400.0))
+        machine = Machine(
+            self,
+            identity,
+            device_image() if image is None else image,
+            roles=roles,
+            clock_offset_seconds=offset,
+        )
+        self.machines.append(machine)
+        return machine
+
+    def machines_of(self, identity: Identity) -> list[Machine]:
+        """The machines that go by this identity: one, unless it is cloned."""
+        return [machine for machine in self.machines if machine.identity == identity]
+
+    def roles_in_ledger(self, store: str) -> list[str] | None:
+        """The roles that the present ledger gives a store; None when it does not know it."""
+        row = self.hq.ledger.connection.execute(
+            "SELECT roles FROM store WHERE id = ?", (store,)
+        ).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    # --- its life --------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Live through the trouble, calm down, and be judged.
+
+        Raises:
+            AssertionError: Something that must hold does not.
+        """
+        self._set_up()
+        self._plan_people()
+        self.faults.begin()
+        self.timeline.run_until(self.scenario.trouble_seconds)
+        self.faults.end()
+        self.oracle.calm_begins()
+        self.timeline.run_until(self.scenario.trouble_seconds + QUIET_SECONDS)
+        self.oracle.judge()
+
+    def _set_up(self) -> None:
+        random = self.timeline.random
+        for number in range(1, self.scenario.stores + 1):
+            row = make_store(
+                number, REGIONS[number % 2], random.choice((ROLES, ROLES, ROLES[:1]))
+            )
+            self.roster[row.store_id] = row
+        self.keepers.save()
+        for row in list(self.roster.values()):
+            for number in range(1, random.choice((1, 2, 2)) + 1):
+                asked = random.choice(((), (), row.roles[:1]))
+                machine = self.add_machine(Identity(row.store_id, f"till-{number}"), roles=asked)
+                self.timeline.after(self.timeline.between(0.0, 5.0), machine.start)
+        self.timeline.after(self.timeline.between(0.0, 3.0), self.hq.start)
+
+    def _plan_people(self) -> None:
+        trouble = self.scenario.trouble_seconds
+        for act, mean in ((self.operators.act, 4.0), (self.staff.act, 1.2)):
+            at = 0.5
+            while (at := at + self.timeline.random.expovariate(1 / mean)) < trouble:
+                self.timeline.at(at, act)
