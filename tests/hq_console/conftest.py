@@ -21,9 +21,7 @@ S5,Five,West,Europe/Lisbon,clerk,
 
 
 @pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs `hq` with these words: exit code, standard output, standard error."""
     monkeypatch.setenv("STOREBUS_HQ_HOME", str(tmp_path / "hq"))
     monkeypatch.delenv("STOREBUS_HQ_BROKERS", raising=False)

@@ -93,9 +93,7 @@ def test_one_fifth_exactly_may_close(run: Run, home: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "words", [[], ["a.csv", "b.csv"], ["{list}", "--map", "nonsense=x"], ["{list}", "--map", "x"]]
 )
-def test_wrong_words_are_wrong_use(
-    run: Run, home: Path, tmp_path: Path, words: list[str]
-) -> None:
+def test_wrong_words_are_wrong_use(run: Run, home: Path, tmp_path: Path, words: list[str]) -> None:
     """Exit code 2, a cause and a hint."""
     file = write(tmp_path, STORES)
     code, out, errors = run("roster", "import", *(word.format(list=file) for word in words))
