@@ -7,7 +7,7 @@ from buswire.messages import BATCH_BYTES
 
 @dataclass(frozen=True, slots=True)
 class DeskTiming:
-    """Every wait and bound of the desk; settings (`[timing]`), tests and simulations change them."""
+    """Every wait and bound of the desk; `[timing]` in the settings changes them, so do tests."""
 
     heads_seconds: float = 30.0
     nudge_seconds: float = 30.0
