@@ -1,0 +1,1 @@
+"""The contract for people, held equal to the contract for programs."""
