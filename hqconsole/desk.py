@@ -518,8 +518,11 @@ class Desk:
         if directive_no is not None:
             mailboxes = deliveries.mailboxes_of(connection, device.place.store_no, [work.role])
             for mailbox_no in mailboxes:
-                directives.add_to_adopted(connection, directive_no, mailbox_no)
-            return Answer(work=work, verdict="open" if mailboxes else "gone")
+                directives.add_to_adopted(
+                    connection, directive_no, mailbox_no, at=batch.at, new_id=self._new_id
+                )
+            known = deliveries.answer(connection, work, device.place.store_no, device.roles)
+            return known or Answer(work=work, verdict="gone")
         its_turn = ask(connection, work.directive, device.no, at=batch.at)
         return Answer(work=work, verdict="unknown" if its_turn else "wait")
 

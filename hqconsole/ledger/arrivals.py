@@ -152,7 +152,9 @@ class Arrivals:
             self._mark(arrival_no, "stray")
             return
         if not deliveries.exists(self._connection, directive_no, mailbox_no):
-            directives.add_to_adopted(self._connection, directive_no, mailbox_no)
+            directives.add_to_adopted(
+                self._connection, directive_no, mailbox_no, at=self._at, new_id=self._new_id
+            )
         moved = deliveries.move(
             self._connection,
             directive_no,

@@ -313,8 +313,8 @@ def adopt(
     numbers = mailbox_numbers(connection)
     known = number_of(connection, document.id)
     if known is not None:
-        if sender in numbers and _is_adopted(connection, known):
-            deliveries.add(connection, known, [numbers[sender]])
+        if sender in numbers:
+            add_to_adopted(connection, known, numbers[sender], at=at, new_id=new_id)
         return known
     audience = document.audience or Audience(mailboxes=0, digest="")
     reached = set(_mailboxes_in(audience.channels, organisation))
@@ -343,18 +343,40 @@ def adopt(
     return no
 
 
-def _is_adopted(connection: sqlite3.Connection, directive_no: int) -> bool:
-    row = connection.execute(
-        "SELECT adopted_at FROM directive WHERE no = ?", (directive_no,)
+def add_to_adopted(
+    connection: sqlite3.Connection, directive_no: int, mailbox_no: int, *, at: float, new_id: NewId
+) -> bool:
+    """Count a mailbox in that proves to have been in the audience of an adopted directive.
+
+    Its store's devices are told, as not all of them need to have it: one may have lost its disk.
+    Idempotent.
+
+    Returns:
+        Whether it was counted in just now; never where HQ knows the audience itself.
+    """
+    directive_id, doc_no, state, closed_at, adopted_at = connection.execute(
+        "SELECT id, doc_no, state, closed_at, adopted_at FROM directive WHERE no = ?",
+        (directive_no,),
     ).fetchone()
-    return row[0] is not None
-
-
-def add_to_adopted(connection: sqlite3.Connection, directive_no: int, mailbox_no: int) -> bool:
-    """Count a mailbox in that proves by its receipt that it was in a forgotten audience."""
-    if not _is_adopted(connection, directive_no):
+    if adopted_at is None or deliveries.exists(connection, directive_no, mailbox_no):
         return False
     deliveries.add(connection, directive_no, [mailbox_no])
+    if state == "cancelled":
+        deliveries.close_open(connection, directive_no, State.CANCELLED, at=closed_at)
+        (doc_no,) = connection.execute(
+            "SELECT doc_no FROM cancel WHERE directive_id = ?", (directive_id,)
+        ).fetchone()
+    elif state == "expired":
+        deliveries.close_open(connection, directive_no, State.EXPIRED, at=closed_at)
+        change = StateChange(directive=directive_id, state=State.EXPIRED, changed_at=closed_at)
+        doc_no = channels.add_doc(connection, "state", encode_data(change))
+    store_id, role = connection.execute(
+        "SELECT store.id, role FROM mailbox JOIN store ON store.no = store_no"
+        " WHERE mailbox.no = ?",
+        (mailbox_no,),
+    ).fetchone()
+    place = Channel.of_store(store_id, role)
+    channels.append(connection, (place,), doc_no, at=at, new_id=new_id)
     return True
 
 
