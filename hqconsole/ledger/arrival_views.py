@@ -28,9 +28,10 @@ _COLUMNS = (
 )
 _USABLE = "arrival.outcome IS NOT 'aside'"
 STREAM = f"{_COLUMNS} WHERE arrival.no > ? ORDER BY arrival.no LIMIT ?"
-# Each kind by its name and not by a bound value: only so can SQLite see the partial index.
+# The first condition, word for word, is how SQLite recognizes the partial index.
 TOLD = {
-    kind: f"{_COLUMNS} WHERE arrival.kind = '{kind}' AND {_USABLE} ORDER BY arrival.no DESC"
+    kind: f"{_COLUMNS} WHERE arrival.kind IN ('reply', 'alert')"
+    f" AND arrival.kind = '{kind}' AND {_USABLE} ORDER BY arrival.no DESC"
     for kind in ("reply", "alert")
 }
 REPLIES_OF = (

@@ -72,7 +72,10 @@ def _prepare(workshop: Path, copy: Path, *, at: float, by: str) -> Path:
     terms = Terms(MIGRATIONS, APPLICATION_ID, what, "hq backup FILE", create=False, busy_seconds=0)
     target = workshop / FILE_NAME
     try:
-        source = connect(f"{copy.absolute().as_uri()}?mode=ro", busy_seconds=5, any_thread=False)
+        # Without a write-ahead log the file is all there is, and looking at it as one that cannot
+        # change leaves nothing beside it.
+        how = "mode=ro" if _log_bytes(copy) else "immutable=1"
+        source = connect(f"{copy.absolute().as_uri()}?{how}", busy_seconds=5, any_thread=False)
         with contextlib.closing(source):
             identify(source, copy, terms)
             copy_database(source, target)

@@ -29,7 +29,7 @@ COUNTS = (
     " FROM delivery WHERE directive_no = ? GROUP BY state"
 )
 # CROSS JOIN keeps SQLite to this order: the directive's range first, then the few keys it names.
-_WHO = (
+WHO = (
     "SELECT store.id, store.name, store.region, mailbox.role, delivery.state, delivery.open,"
     " delivery.changed_at, delivery.late, store.closed_at IS NOT NULL, arrival.kind, arrival.data,"
     " arrival.said_at, mailbox.store_no FROM delivery"
@@ -38,6 +38,8 @@ _WHO = (
     " LEFT JOIN arrival ON arrival.no = delivery.arrival_no"
     " WHERE delivery.directive_no = ?"
 )
+WHO_OPEN = " AND delivery.open = 1"
+WHO_STATES = " AND delivery.state IN ({})"
 DEVICES_OF_STORE = "SELECT roles, online, last_heard_at FROM device WHERE store_no = ?"
 
 
@@ -130,11 +132,11 @@ def who(
     """
     if states:
         codes = sorted(STATE_CODES[state] for state in states)
-        where = f" AND delivery.state IN ({','.join('?' * len(codes))})"
+        where = WHO_STATES.format(",".join("?" * len(codes)))
     else:
-        codes, where = [], " AND delivery.open = 1"
+        codes, where = [], WHO_OPEN
     found: list[dict[str, Any]] = []
-    for row in connection.execute(_WHO + where, (directive_no, *codes)):
+    for row in connection.execute(WHO + where, (directive_no, *codes)):
         said = loaded(row[10]) if row[9] == "receipt" else {}
         online, last_heard_at, devices = _presence(connection, row[12], row[3])
         found.append(

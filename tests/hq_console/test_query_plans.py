@@ -1,0 +1,50 @@
+"""The queries that stand before a person's eyes use their indexes, however big the ledger is."""
+
+import sqlite3
+
+import pytest
+
+from hqconsole.ledger import arrival_views, store_views, views
+from hqconsole.ledger.opening import open_ledger
+
+QUERIES = {
+    "status, its directives": (views.LATEST, (20,)),
+    "status, counts": (views.COUNTS, (1,)),
+    "who, open": (views.WHO + views.WHO_OPEN, (1,)),
+    "who, states": (views.WHO + views.WHO_STATES.format("?,?"), (1, 0, 1)),
+    "who, devices": (views.DEVICES_OF_STORE, (1,)),
+    "tail": (arrival_views.STREAM, (0, 500)),
+    "replies": (arrival_views.TOLD["reply"] + " LIMIT ?", (10,)),
+    "replies of one": (arrival_views.REPLIES_OF + " LIMIT ?", (1, 10)),
+    "alerts": (arrival_views.TOLD["alert"], ()),
+    "stores of a region": (
+        store_views.STORES.format(where="store.closed_at IS NULL AND store.region = ?"),
+        ("east",),
+    ),
+}
+# A scan in the order of the key under a LIMIT reads only what it shows.
+SCANS_ALLOWED = {"status, its directives": {"SCAN directive"}}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_no_hot_query_scans_a_table(name: str) -> None:
+    """Every table is searched by a key or an index, and nothing big is sorted aside."""
+    query, values = QUERIES[name]
+    with open_ledger(None, create=True) as ledger:
+        plan = steps(ledger.connection, query, values)
+    scans = {step for step in plan if step.startswith("SCAN") and " USING " not in step}
+    assert scans <= SCANS_ALLOWED.get(name, set()), plan
+    if not name.startswith("stores"):  # which sorts one row for each store
+        assert not [step for step in plan if "TEMP B-TREE FOR ORDER" in step], plan
+
+
+def test_who_walks_one_range_of_the_deliveries() -> None:
+    """The directive's own range, and single rows from there."""
+    with open_ledger(None, create=True) as ledger:
+        plan = steps(ledger.connection, views.WHO + views.WHO_OPEN, (1,))
+    assert plan[0] == "SEARCH delivery USING PRIMARY KEY (directive_no=?)"
+
+
+def steps(connection: sqlite3.Connection, query: str, values: tuple[object, ...]) -> list[str]:
+    """The steps of SQLite's plan."""
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
