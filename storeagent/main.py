@@ -53,3 +53,6 @@ main = _WithFleet(
         },
     },
 )
+
+if __name__ == "__main__":
+    main()
