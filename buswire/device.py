@@ -142,6 +142,8 @@ class Learn:
     want: Sequence[str]
     facts: StoreFacts
     lost: Mapping[Log, int]
+    forgot: bool = False
+    """HQ's ledger is an older copy: send up the signed cancels, which it may lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +411,9 @@ class DeviceMachine:
             stranger = stranger or not known
         self._ack_by = None
         self.welcomed = True
-        effects.append(Learn(message.answers, message.want, message.store, message.lost))
+        effects.append(
+            Learn(message.answers, message.want, message.store, message.lost, message.forgot)
+        )
         if message.mode == "snapshot":
             self._ask_at = now + self._retry_after_progress()
             effects += self._finish_snapshot(now)

@@ -77,7 +77,25 @@ def judge(
     return Replay(said)
 
 
-def entries_lost(*, heard_head: int, cursor: Cursor, backlog: Backlog) -> int:
+def has_forgotten(hello: Hello, logs: ChannelLogs) -> bool:
+    """Whether the device has read records that HQ's logs do not have any more.
+
+    Then the ledger is an older copy, and what was said since it was made is to be had from devices
+    only. (A device that is an older copy itself has read nothing that HQ does not have.)
+    """
+    for text, cursor in hello.cursors.items():
+        try:
+            channel = Channel.parse(text)
+        except WireError:
+            continue
+        if cursor.seq and logs.id_at(channel, cursor.seq) != cursor.id:
+            return True
+    return False
+
+
+def entries_lost(
+    *, heard_head: int, cursor: Cursor, backlog: Backlog, new_disk: bool = False
+) -> int:
     """How many entries of a log may have died with the device's disk; 0 when all is accounted for.
 
     HQ remembers the highest number that it heard the device's log reach. A device which now knows
@@ -88,6 +106,7 @@ def entries_lost(*, heard_head: int, cursor: Cursor, backlog: Backlog) -> int:
         heard_head: The highest head that HQ heard of, in HQ's numbers.
         cursor: HQ's cursor in the log.
         backlog: What the device says of the log now.
+        new_disk: The device was set up anew: whatever is pending there is not what was heard of.
     """
-    reaches = backlog.acked.seq + backlog.pending
+    reaches = 0 if new_disk else backlog.acked.seq + backlog.pending
     return max(0, heard_head - max(reaches, cursor.seq))

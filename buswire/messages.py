@@ -264,6 +264,8 @@ class Welcome(Message, frozen=True):
     answers: list[Answer] = []
     want: list[Id] = []
     """Directives of which HQ has receipts and no original: send them up if you have them."""
+    forgot: bool = False
+    """HQ's logs lack records that the device has read: send up the cancels that it holds."""
     lost: dict[Log, Number] = {}
     """Entries that may have died with the device's disk."""
     store: StoreFacts = StoreFacts()

@@ -26,7 +26,7 @@ from buskit.database import Database
 from buswire import frame
 from buswire.cursors import Cursor, Misfit, advance, fit
 from buswire.errors import WireError
-from buswire.headoffice import Replay, entries_lost, judge
+from buswire.headoffice import Replay, entries_lost, has_forgotten, judge
 from buswire.messages import (
     BATCH_BYTES,
     LOGS,
@@ -451,6 +451,7 @@ class Desk:
             uplink=uplink,
             answers=[self._answer(batch, device, work) for work in hello.unsure],
             want=wanted_of(connection, device.no, most=20, at=batch.at),
+            forgot=has_forgotten(hello, channels.Logs(connection)),
             lost=lost,
             store=place.facts,
         )
@@ -483,12 +484,16 @@ class Desk:
     ) -> tuple[dict[Log, Cursor], dict[Log, int]]:
         cursors: dict[Log, Cursor] = {}
         lost: dict[Log, int] = {}
+        new_disk = bool(device.install) and device.install != hello.install
         for log in LOGS:
             cursor, heard_head = devices.uplink(batch.connection, device.no, log)
             backlog = hello.uplink.get(log, Backlog())
             cursors[log] = cursor
-            missing = entries_lost(heard_head=heard_head, cursor=cursor, backlog=backlog)
-            reaches = max(cursor.seq, backlog.acked.seq + backlog.pending)
+            missing = entries_lost(
+                heard_head=heard_head, cursor=cursor, backlog=backlog, new_disk=new_disk
+            )
+            known_seq = cursor.seq if new_disk else backlog.acked.seq
+            reaches = max(cursor.seq, known_seq + backlog.pending)
             if missing:
                 lost[log] = missing
                 record_incident(

@@ -408,9 +408,11 @@ class AgentCore:
         # HQ repeats it, with smaller numbers as this log grows, until the log has passed it.
         lost = {log: n for log, n in effect.lost.items() if n > self._lost.get(log, 0)}
         renewed = effect.facts != self._facts and effect.facts != StoreFacts()
-        if effect.answers or effect.want or lost:
+        if effect.answers or effect.want or lost or effect.forgot:
             batch.begin()
-            self._effects.learn(Learn(effect.answers, effect.want, effect.facts, lost))
+            self._effects.learn(
+                Learn(effect.answers, effect.want, effect.facts, lost, effect.forgot)
+            )
             self._lost.update(lost)
         if renewed:
             batch.begin()

@@ -117,6 +117,10 @@ class Effects:
                 if self._send_original(delivery):
                     self._inbox.save(delivery)
             self._send_cancel_back(directive)
+        if effect.forgot:
+            # A directive that HQ does not show any more would never bring its cancel back.
+            for directive in self._inbox.cancels():
+                self._send_cancel_back(directive)
         now = self._wall_clock()
         for log, entries in effect.lost.items():
             if entries:

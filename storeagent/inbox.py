@@ -233,6 +233,11 @@ class Inbox:
         ).fetchone()
         return None if row is None else HeldCancel(row[0], row[1], bytes(row[2]), row[3])
 
+    def cancels(self) -> list[str]:
+        """The directives whose withdrawals are held."""
+        rows = self._connection.execute("SELECT directive FROM cancel ORDER BY directive")
+        return [row[0] for row in rows]
+
     def hold_cancel(self, directive: str, role: str, data: bytes) -> None:
         """Keep a withdrawal, whether the directive is there or not; the first copy stays."""
         self._connection.execute(

@@ -371,8 +371,7 @@ def add_to_adopted(
         change = StateChange(directive=directive_id, state=State.EXPIRED, changed_at=closed_at)
         doc_no = channels.add_doc(connection, "state", encode_data(change))
     store_id, role = connection.execute(
-        "SELECT store.id, role FROM mailbox JOIN store ON store.no = store_no"
-        " WHERE mailbox.no = ?",
+        "SELECT store.id, role FROM mailbox JOIN store ON store.no = store_no WHERE mailbox.no = ?",
         (mailbox_no,),
     ).fetchone()
     place = Channel.of_store(store_id, role)
