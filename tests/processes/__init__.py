@@ -1,0 +1,1 @@
+"""The whole bus as real processes, and what befalls them."""

@@ -1,0 +1,567 @@
+"""A small chain made of real processes: a broker, HQ's hub, and an agent in each store.
+
+Owns starting, killing and restarting them, what their databases say at a moment, and a journal of
+what they accepted. The journal is kept from what commands and calls returned, never from the
+databases, so that it can be held against these.
+"""
+
+import contextlib
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from buskit.doorbell import ring
+from buswire.states import Needs
+from hqconsole.audience import Selector, select
+from hqconsole.home import new_id
+from hqconsole.ledger import directives, organisation
+from hqconsole.ledger.deliveries import STATE_OF
+from hqconsole.ledger.opening import open_ledger
+from storeagent import Agent
+from storeagent.main import main as agent_main
+from tests.agent.processes import BIN, BrokerProcess, environment
+from tests.helpers.waiting import TIME_SCALE, wait_until
+
+QUICK_LINK = "\n[link]\nreconnect_most_seconds = 0.3\n"
+QUICK_HQ = (
+    QUICK_LINK
+    + """
+[timing]
+heads_seconds = 0.5
+nudge_seconds = 1
+nudge_spacing_seconds = 0.2
+sure_seconds = 2
+"""
+)
+QUICK_DEVICE = (
+    QUICK_LINK
+    + """
+[timing]
+connect_jitter_seconds = 0.05
+gap_jitter_seconds = 0.05
+heads_jitter_seconds = 0.1
+retry_first_seconds = 0.5
+retry_most_seconds = 2
+spacing_seconds = 0.05
+beat_seconds = 5
+unsure_first_seconds = 0.1
+unsure_most_seconds = 1
+ack_seconds = 1
+"""
+)
+ROLE = "manager"
+STATE_NAMES = [state.value for state in STATE_OF]
+
+
+class Daemon:
+    """One long-running program of ours, with what it said kept in a file."""
+
+    def __init__(self, name: str, words: Sequence[str | Path], home: Path, log: Path) -> None:
+        self.name = name
+        self.home = home
+        self._words = words
+        self.log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """What it ended with; None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
+    def start(self) -> None:
+        """Start it; returns at once."""
+        assert self._process is None or self._process.poll() is not None
+        with self.log.open("ab") as file:
+            self._process = subprocess.Popen(
+                [BIN / self._words[0], *self._words[1:]],
+                env=environment(self.home),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+        self.starts += 1
+
+    def freeze(self) -> None:
+        """Stop it where it stands, so that a look at its database is a look at its last moment."""
+        assert self._process is not None
+        assert self._process.poll() is None, f"{self.name} has died: {self.said()[-2000:]}"
+        self._process.send_signal(signal.SIGSTOP)
+
+    def kill(self) -> None:
+        """End it as a power cut would; also a frozen one."""
+        assert self._process is not None
+        self._process.kill()
+        assert self._process.wait() == -signal.SIGKILL, f"{self.name}: {self.said()[-2000:]}"
+
+    def stop(self) -> None:
+        """End it in good order."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.terminate()
+            self._process.wait(20 * TIME_SCALE)
+        assert self._process.returncode == 0, f"{self.name}: {self.said()[-2000:]}"
+
+    def end(self) -> None:
+        """Make sure that it is gone."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def wait(self, seconds: float) -> int:
+        """Wait for it to end by itself."""
+        assert self._process is not None
+        return self._process.wait(seconds * TIME_SCALE)
+
+    def said(self) -> str:
+        """All that it has said so far."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+class Bus(BrokerProcess):
+    """The broker; it can be frozen before it is killed."""
+
+    name = "broker"
+
+    def freeze(self) -> None:
+        """Stop it where it stands."""
+        assert self._process.poll() is None, "the broker has died"
+        self._process.send_signal(signal.SIGSTOP)
+
+
+class Till(Daemon):
+    """The agent of one store."""
+
+    def __init__(self, folder: Path, store: str, device: str, port: int) -> None:
+        home = folder / f"{store}.{device}"
+        super().__init__(f"{store}.{device}", ["storeagent", "run"], home, folder / f"{home}.log")
+        self.store = store
+        self.device = device
+        self._port = port
+        self.set_up()
+
+    def set_up(self) -> None:
+        """Make its home, anew if it was lost."""
+        code = agent_main.run(
+            [
+                *("init", "--store", self.store, "--device", self.device, "--role", ROLE),
+                *("--broker", f"mqtt://127.0.0.1:{self._port}", "--home", str(self.home)),
+            ]
+        )
+        assert code == 0
+        with (self.home / "agent.toml").open("a") as file:
+            file.write(QUICK_DEVICE)
+
+    def wipe(self) -> None:
+        """Lose the disk; the program must not run."""
+        shutil.rmtree(self.home)
+
+    def program(self) -> Agent:
+        """A program of the store's, beside the daemon or without it."""
+        return Agent(self.home)
+
+    def unacknowledged(self) -> int:
+        """How many entries wait for HQ, read from the database as it is on the disk."""
+        return sum(
+            row[0]
+            for log in ("act", "bulk")
+            for row in rows(
+                self.home / "agent.db",
+                f"SELECT ifnull((SELECT max(position) FROM {log}), 0) - from_position"
+                f" FROM acked WHERE log = '{log}'",
+            )
+        )
+
+    def inbox(self) -> list[dict[str, Any]]:
+        """All work that was ever here."""
+        with self.program() as program:
+            return program.inbox(everything=True)
+
+    def arrivals(self) -> tuple[int, int]:
+        """How many deliveries there are, and how often one arrived: more often means twice."""
+        return rows(
+            self.home / "agent.db", "SELECT count(*), ifnull(max(arrival), 0) FROM delivery"
+        )[0]
+
+
+@dataclass
+class Journal:
+    """What was accepted, as those were told who asked for it."""
+
+    directives: dict[str, dict[tuple[str, str], str | None]] = field(default_factory=dict)
+    """Per id: the mailboxes it is for, with the last that was said about it there."""
+    said: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """(store, kind, what distinguishes it) of alerts, replies and statements: each once."""
+    reports: dict[str, int] = field(default_factory=dict)
+    """Rows of each report, by its key."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """The journal held against the databases."""
+
+    lost: list[str]
+    twice: list[str]
+
+
+class Chain:
+    """The whole of it. A context manager: at its end nothing is left running, nothing crashed."""
+
+    def __init__(self, folder: Path, stores: Sequence[str]) -> None:
+        self.folder = folder
+        self.home = folder / "hq"
+        self.journal = Journal()
+        self.stores = tuple(stores)
+        self.bus = Bus(folder)
+        self.hub = self.make_hub("hub", self.home)
+        self.tills: dict[str, Till] = {}
+        self._numbers = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self._set_up()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+        daemons = [self.hub, *self.tills.values()]
+        if error is not None:
+            for daemon in daemons:
+                print(f"--- {daemon.name}\n{daemon.said()[-1500:]}")
+            return
+        for daemon in daemons:
+            assert "Traceback" not in daemon.said(), f"{daemon.name}: {daemon.said()[-4000:]}"
+
+    def _set_up(self) -> None:
+        self.hq("init", "--broker", f"mqtt://127.0.0.1:{self.bus.port}")
+        with (self.home / "hq.toml").open("a") as file:
+            file.write(QUICK_HQ)
+        lines = [f"{store},Store {store},{self.region(store)},UTC,{ROLE}" for store in self.stores]
+        roster = self.folder / "stores.csv"
+        roster.write_text("\n".join(["store_id,name,region,timezone,roles", *lines]) + "\n")
+        self.hq("roster", "import", str(roster))
+        self.hub.start()
+        for store in self.stores:
+            self.add_till(store)
+        for till in self.tills.values():
+            till.start()
+        self.wait_online()
+
+    def add_till(self, store: str, device: str = "till-1") -> Till:
+        """Set up one more device; it is not started."""
+        till = Till(self.folder, store, device, self.bus.port)
+        self.tills[till.name] = till
+        return till
+
+    def till(self, store: str) -> Till:
+        """The first device of a store."""
+        return self.tills[f"{store}.till-1"]
+
+    def region(self, store: str) -> str:
+        """Stores are in the east and the west by turns."""
+        return ("east", "west")[self.stores.index(store) % 2]
+
+    def make_hub(self, name: str, home: Path) -> Daemon:
+        """A hub of any home, not started."""
+        return Daemon(name, ["hq", "hub", "--home", home], home, self.folder / f"{name}.log")
+
+    def _end(self) -> None:
+        for daemon in (*self.tills.values(), self.hub):
+            daemon.end()
+        with contextlib.suppress(ProcessLookupError):
+            self.bus.kill()
+
+    # --- HQ --------------------------------------------------------------------------------------
+
+    def hq(self, *words: str, code: int = 0, home: Path | None = None) -> str:
+        """Run `hq` to its end; what it wrote, or what it complained of if it was to fail."""
+        found = self.hq_process(*words, home=home)
+        assert found.returncode == code, (found.returncode, found.stdout, found.stderr)
+        return found.stdout if code == 0 else found.stderr
+
+    def hq_process(self, *words: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `hq` to its end."""
+        return subprocess.run(
+            [BIN / "hq", *words, "--home", home or self.home],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=environment(self.home),
+            timeout=30 * TIME_SCALE,
+        )
+
+    def hq_json(self, *words: str) -> Any:
+        """What a reader shows for programs."""
+        return json.loads(self.hq(*words, "--json"))
+
+    def publish(self, *stores: str, role: str = "any", title: str = "") -> str:
+        """Issue a directive with the command, to these stores or to all; the id it printed."""
+        self._numbers += 1
+        places = [word for store in stores for word in ("--store", store)] or ["--all"]
+        if role != "any":
+            places += ["--role", role]
+        title = title or f"work {self._numbers}"
+        issued = self.hq_json("publish", title, *places, "--kind", "task")
+        self._note_directive(issued["id"], stores, role)
+        return str(issued["id"])
+
+    def issue(self, *stores: str, role: str = "any") -> str:
+        """The same through the ledger's functions, which is quicker than a process."""
+        self._numbers += 1
+        roles = () if role == "any" else (role,)
+        with open_ledger(self.home) as ledger, ledger.write() as connection:
+            there = organisation.organisation(connection)
+            selector = Selector(stores=stores, roles=roles, everyone=not stores)
+            issued = directives.issue(
+                connection,
+                directives.Draft(title=f"work {self._numbers}", needs=Needs.DONE),
+                select(selector, there),
+                there,
+                at=time.time(),
+                new_id=new_id,
+            )
+        ring(self.home)
+        self._note_directive(issued.id, stores, role)
+        return issued.id
+
+    def _note_directive(self, directive: str, stores: Sequence[str], role: str) -> None:
+        self.journal.directives[directive] = {
+            (store, role): None for store in stores or self.stores
+        }
+
+    # --- stores ----------------------------------------------------------------------------------
+
+    def alert(self, till: Till) -> str:
+        """Raise an alert in a store; its number, by which it is found again."""
+        self._numbers += 1
+        number = f"number {self._numbers}"
+        with till.program() as program:
+            recorded = program.alert("incident", what=number)
+        assert recorded.new
+        self.journal.said[till.store, "alert", number] += 1
+        return number
+
+    def report(self, till: Till, figures: int) -> str:
+        """Send a report with so many rows; its key."""
+        self._numbers += 1
+        table = [{"sku": f"{self._numbers}.{row}", "sold": row} for row in range(figures)]
+        with till.program() as program:
+            recorded = program.report("daily-sales", table)
+        assert recorded.new
+        self.journal.reports[recorded.id] = figures
+        return recorded.id
+
+    def reply(self, till: Till, item: dict[str, Any]) -> None:
+        """Answer in a directive's thread."""
+        self._numbers += 1
+        text = f"answer {self._numbers}"
+        with till.program() as program:
+            program.reply(item["number"], text)
+        self.journal.said[till.store, "reply", text] += 1
+
+    def say(self, till: Till, item: dict[str, Any], state: str) -> None:
+        """Say that work is read or done."""
+        directive, role = item["directive"], item["role"]
+        with till.program() as program:
+            said = (program.read if state == "read" else program.done)(item["number"])
+        if said.outcome.value == "said":
+            self.journal.said[till.store, state, f"{directive}/{role}"] += 1
+            self.journal.directives[directive][till.store, role] = state
+
+    # --- what the databases say ------------------------------------------------------------------
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask the ledger, beside whoever works on it."""
+        return rows(self.home / "ledger.db", query, *values)
+
+    def undelivered(self, store: str | None = None) -> int:
+        """Deliveries of which HQ does not know that they are there."""
+        return int(
+            self.rows(
+                "SELECT count(*) FROM delivery JOIN mailbox ON mailbox.no = mailbox_no"
+                " JOIN store ON store.no = store_no"
+                " WHERE state = 0 AND open = 1 AND (?1 IS NULL OR store.id = ?1)",
+                store,
+            )[0][0]
+        )
+
+    def states(self, directive: str) -> dict[tuple[str, str], str]:
+        """Where each mailbox of a directive is; empty when HQ does not know it."""
+        return {
+            (store, role): STATE_NAMES[state]
+            for store, role, state in self.rows(
+                "SELECT store.id, role, delivery.state FROM delivery"
+                " JOIN directive ON directive.no = directive_no"
+                " JOIN mailbox ON mailbox.no = mailbox_no JOIN store ON store.no = store_no"
+                " WHERE directive.id = ?",
+                directive,
+            )
+        }
+
+    def arrived(self) -> Counter[tuple[str, str, str]]:
+        """What HQ has of stores, as the journal names it."""
+        found: Counter[tuple[str, str, str]] = Counter()
+        for store, kind, data in self.rows(
+            "SELECT store.id, kind, data FROM arrival JOIN device ON device.no = device_no"
+            " JOIN store ON store.no = store_no WHERE kind IN ('alert', 'reply', 'receipt')"
+        ):
+            said = json.loads(data)
+            match kind:
+                case "alert":
+                    found[store, kind, str(said["fields"].get("what"))] += 1
+                case "reply":
+                    found[store, kind, said["text"]] += 1
+                case "receipt" if said["state"] != "delivered":
+                    found[store, said["state"], f"{said['directive']}/{said['role']}"] += 1
+        return found
+
+    def incidents(self, kind: str) -> list[dict[str, Any]]:
+        """What `hq incidents` shows of a kind."""
+        return list(self.hq_json("incidents", "--kind", kind))
+
+    def has_arrived(self, store: str, number: str) -> bool:
+        """Whether an alert is in the ledger."""
+        return bool(
+            self.rows(
+                "SELECT 1 FROM arrival JOIN device ON device.no = device_no"
+                " JOIN store ON store.no = store_no"
+                " WHERE kind = 'alert' AND store.id = ? AND instr(data, ?)",
+                store,
+                json.dumps(number).encode(),
+            )
+        )
+
+    # --- waiting ---------------------------------------------------------------------------------
+
+    def wait_online(self) -> None:
+        """Wait until every device is there."""
+        wait_until(
+            lambda: (
+                self.rows("SELECT count(*) FROM device WHERE online = 1")[0][0] == len(self.tills)
+            ),
+            seconds=20,
+            what="all devices to be there",
+        )
+
+    def wait_arrived(self, store: str, number: str, *, seconds: float = 20) -> None:
+        """Wait until an alert is in the ledger."""
+        wait_until(
+            lambda: self.has_arrived(store, number),
+            seconds=seconds,
+            what=f"the alert {number!r} of {store}",
+        )
+
+    def wait_state(self, directive: str, state: str, *, seconds: float = 20) -> None:
+        """Wait until every mailbox of a directive is in a state."""
+        wait_until(
+            lambda: set(self.states(directive).values()) == {state},
+            seconds=seconds,
+            what=f"directive {directive[:8]} to be {state} everywhere",
+        )
+
+    def wait_settled(self, *, seconds: float = 40) -> None:
+        """Wait until nothing is on its way and HQ has what was accepted; `account` judges it."""
+        wait_until(
+            lambda: (
+                not self.undelivered()
+                and not any(till.unacknowledged() for till in self.tills.values())
+                and not self.account().lost
+            ),
+            seconds=seconds,
+            what="all to arrive",
+            poll_seconds=0.1,
+        )
+
+    # --- the judgement ---------------------------------------------------------------------------
+
+    def account(self) -> Account:
+        """Hold the journal against the databases."""
+        lost: list[str] = []
+        twice: list[str] = []
+        arrived = self.arrived()
+        for one in self.journal.said.keys() | arrived.keys():
+            difference = arrived[one] - self.journal.said[one]
+            (twice if difference > 0 else lost).extend([str(one)] * abs(difference))
+        reports = {
+            key: (count, complete_at is not None)
+            for key, count, complete_at in self.rows("SELECT key, rows, complete_at FROM report")
+        }
+        for key, count in self.journal.reports.items():
+            there, complete = reports.get(key, (0, False))
+            if there < count or not complete:
+                lost.append(f"report {key}")
+            elif there > count:
+                twice.append(f"report {key}")
+        for directive, mailboxes in self.journal.directives.items():
+            states = self.states(directive)
+            if states.keys() != mailboxes.keys():
+                lost.append(f"directive {directive}")
+            for mailbox, said in mailboxes.items():
+                if states.get(mailbox) != (said or "delivered"):
+                    lost.append(f"directive {directive} at {mailbox}: {states.get(mailbox)}")
+        if len(self.rows("SELECT id FROM directive")) > len(self.journal.directives):
+            twice.append("directives that nobody issued")
+        for till in self.tills.values():
+            here = Counter((item["directive"], item["role"]) for item in till.inbox())
+            wanted = Counter(
+                (directive, role)
+                for directive, mailboxes in self.journal.directives.items()
+                for store, role in mailboxes
+                if store == till.store
+            )
+            lost.extend(f"{work} at {till.name}" for work in wanted - here)
+            twice.extend(f"{work} at {till.name}" for work in here - wanted)
+            deliveries, arrivals = till.arrivals()
+            twice.extend([f"an arrival at {till.name}"] * (arrivals - deliveries))
+        return Account(lost, twice)
+
+
+def rows(path: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
+    """Ask a database and let go of it, so that its owner dies and comes back without our help."""
+    with contextlib.closing(sqlite3.connect(path, timeout=30)) as connection:
+        return connection.execute(query, values).fetchall()
+
+
+@contextlib.contextmanager
+def running(daemon: Daemon) -> Iterator[Daemon]:
+    """Run a daemon for the length of a block."""
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        daemon.end()
+
+
+def copy_home(source: Path, target: Path) -> None:
+    """Copy a home as an image of the whole disk would; nobody may write meanwhile."""
+    shutil.copytree(source, target, ignore=_sockets)
+
+
+def _sockets(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if (Path(folder) / name).is_socket()]
