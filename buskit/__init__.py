@@ -1,1 +1,1 @@
-"""TBD."""
+"""The I/O that head office and stores share: files, locks, databases, the MQTT link, terminals."""

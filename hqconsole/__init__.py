@@ -1,1 +1,1 @@
-"""TBD."""
+"""Head office's side: the roster, the ledger, the hub and the console `hq`."""

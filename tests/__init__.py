@@ -1,0 +1,1 @@
+"""The tests of storebus; `make test` runs them all."""
