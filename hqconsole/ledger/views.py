@@ -7,6 +7,7 @@ is known of it, which can be less after a restore.
 Invariant: nothing here reads all deliveries; one directive's are one range of the primary key.
 """
 
+import functools
 import json
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
@@ -41,6 +42,8 @@ WHO = (
 WHO_OPEN = " AND delivery.open = 1"
 WHO_STATES = " AND delivery.state IN ({})"
 DEVICES_OF_STORE = "SELECT roles, online, last_heard_at FROM device WHERE store_no = ?"
+DEVICES = "SELECT store_no, roles, online, last_heard_at FROM device"
+_FEW_STORES = 500
 
 
 def latest_directives(connection: sqlite3.Connection, most: int) -> list[dict[str, Any]]:
@@ -135,10 +138,12 @@ def who(
         where = WHO_STATES.format(",".join("?" * len(codes)))
     else:
         codes, where = [], WHO_OPEN
-    found: list[dict[str, Any]] = []
-    for row in connection.execute(WHO + where, (directive_no, *codes)):
+    rows = connection.execute(WHO + where, (directive_no, *codes)).fetchall()
+    presence = _Presence(connection, {row[12] for row in rows})
+    found = []
+    for row in rows:
         said = loaded(row[10]) if row[9] == "receipt" else {}
-        online, last_heard_at, devices = _presence(connection, row[12], row[3])
+        online, last_heard_at, devices = presence.of(row[12], row[3])
         found.append(
             {
                 "store": row[0],
@@ -163,22 +168,40 @@ def who(
     return found
 
 
-def _presence(
-    connection: sqlite3.Connection, store_no: int, role: str
-) -> tuple[bool, float | None, int]:
-    """Whether a device of the mailbox is there, when one was last heard, and how many it has."""
-    online, heard_at, devices = False, 0.0, 0
-    for roles, is_online, last_heard_at in connection.execute(DEVICES_OF_STORE, (store_no,)):
-        if serves(roles, role):
-            devices += 1
-            online = online or bool(is_online)
-            heard_at = max(heard_at, last_heard_at)
-    return online, heard_at or None, devices
+class _Presence:
+    """Whether somebody is there, for many mailboxes at a time: each store is looked up once."""
+
+    def __init__(self, connection: sqlite3.Connection, store_nos: Collection[int]) -> None:
+        self._devices: dict[int, list[tuple[str | None, int, float]]] = {}
+        if len(store_nos) > _FEW_STORES:
+            for store_no, *device in connection.execute(DEVICES):
+                self._devices.setdefault(store_no, []).append((device[0], device[1], device[2]))
+        else:
+            for store_no in store_nos:
+                self._devices[store_no] = connection.execute(
+                    DEVICES_OF_STORE, (store_no,)
+                ).fetchall()
+
+    def of(self, store_no: int, role: str) -> tuple[bool, float | None, int]:
+        """Whether a device of the mailbox is there, when one was last heard, how many it has."""
+        online, heard_at, devices = False, 0.0, 0
+        for roles, is_online, last_heard_at in self._devices.get(store_no, ()):
+            if serves(roles, role):
+                devices += 1
+                online = online or bool(is_online)
+                heard_at = max(heard_at, last_heard_at)
+        return online, heard_at or None, devices
 
 
 def serves(roles: str | None, role: str) -> bool:
     """Whether a device with these roles, as its row has them, reads what is for that role."""
-    return role == "any" or roles is None or role in json.loads(roles)
+    return role == "any" or roles is None or role in _roles(roles)
+
+
+@functools.lru_cache(maxsize=1024)
+def _roles(roles: str) -> frozenset[str]:
+    # Thousands of devices have one of a few sets of roles.
+    return frozenset(json.loads(roles))
 
 
 def being_asked(connection: sqlite3.Connection) -> dict[str, Any]:

@@ -183,6 +183,26 @@ def test_who_names_those_who_have_not_and_why(run: Run, field: Field) -> None:
     assert run("who", issued, "--state", "lost")[0] == 2
 
 
+def test_who_knows_the_same_of_many_stores_as_of_few(
+    run: Run, field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking all devices up at once is only quicker."""
+    issued = str(publish(run, "Do it", "--all", "--role", "manager", "--role", "clerk")["id"])
+    field.device("S1", "office", roles=("manager",))
+    field.device("S1", "till-1", roles=("clerk",))
+    field.device("S4", "till-1")
+    few = json.loads(run("who", issued, "--json")[1])
+    monkeypatch.setattr("hqconsole.ledger.views._FEW_STORES", 0)
+    assert json.loads(run("who", issued, "--json")[1]) == few
+    there = {(one["store"], one["role"]): one["devices"] for one in few if one["online"]}
+    assert there == {
+        ("S1", "manager"): 1,
+        ("S1", "clerk"): 1,
+        ("S4", "manager"): 1,
+        ("S4", "clerk"): 1,
+    }
+
+
 def test_an_id_is_found_by_its_beginning_or_refused(run: Run, home: Path) -> None:
     """Unknown ones and such as are none get a hint."""
     for verb in (("who",), ("status",), ("cancel",), ("replies",)):
