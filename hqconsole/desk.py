@@ -46,7 +46,7 @@ from buswire.messages import (
     Welcome,
     Work,
 )
-from buswire.topics import ANY_ROLE, Channel, Identity, Topics
+from buswire.topics import Channel, Identity, Topics
 from hqconsole.audience import Organisation
 from hqconsole.ledger import channels, deliveries, devices, directives, organisation
 from hqconsole.ledger.arrivals import Arrivals, ask, wanted_of
@@ -516,7 +516,7 @@ class Desk:
 
     def _answer(self, batch: _Batch, device: Device, work: Work) -> Answer:
         connection = batch.connection
-        known = deliveries.answer(connection, work, device.place.store_no, device.roles)
+        known = deliveries.answer(connection, work, device.place.store_no, device.mailbox_roles)
         if known is not None:
             return known
         directive_no = directives.number_of(connection, work.directive)
@@ -526,7 +526,7 @@ class Desk:
                 directives.add_to_adopted(
                     connection, directive_no, mailbox_no, at=batch.at, new_id=self._new_id
                 )
-            known = deliveries.answer(connection, work, device.place.store_no, device.roles)
+            known = deliveries.answer(connection, work, device.place.store_no, device.mailbox_roles)
             return known or Answer(work=work, verdict="gone")
         its_turn = ask(connection, work.directive, device.no, at=batch.at)
         return Answer(work=work, verdict="unknown" if its_turn else "wait")
@@ -536,8 +536,7 @@ class Desk:
     ) -> list[AnyMessage]:
         """The pages of a snapshot: none where nothing is open."""
         place = device.place
-        roles = (ANY_ROLE, *device.roles) if place.open else ()
-        mailboxes = deliveries.mailboxes_of(connection, place.store_no, roles)
+        mailboxes = deliveries.mailboxes_of(connection, place.store_no, device.mailbox_roles)
         pages: list[list[SnapshotItem]] = []
         size = BATCH_BYTES
         for item in deliveries.open_work(connection, mailboxes):

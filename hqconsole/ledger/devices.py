@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from buswire.cursors import START, Cursor
 from buswire.messages import Hello, Log
-from buswire.topics import Identity
+from buswire.topics import ANY_ROLE, Identity
 from hqconsole.ledger.organisation import Place
 
 DEVICES_PER_STORE = 200
@@ -23,6 +23,11 @@ class Device(NamedTuple):
     install: str
     run: str
     clock_offset_seconds: float
+
+    @property
+    def mailbox_roles(self) -> tuple[str, ...]:
+        """The roles of the mailboxes that are its work: none in a closed store."""
+        return (ANY_ROLE, *self.roles) if self.place.open else ()
 
 
 def find(connection: sqlite3.Connection, identity: Identity, place: Place) -> Device | None:
@@ -171,18 +176,19 @@ def there_without_receipt(
     connection: sqlite3.Connection, *, issued_before: float, most: int
 ) -> list[Waiting]:
     """Devices that are there, of mailboxes with work that nobody there has confirmed to have."""
-    found: list[Waiting] = []
-    for no, store_id, name, assigned, roles in connection.execute(
-        "SELECT DISTINCT device.no, store.id, device.name, device.roles, mailbox.role FROM device"
+    rows = connection.execute(
+        "SELECT DISTINCT device.no, store.id, device.name FROM device"
         " JOIN store ON store.no = device.store_no AND store.closed_at IS NULL"
         " JOIN mailbox ON mailbox.store_no = device.store_no"
         " JOIN delivery ON delivery.mailbox_no = mailbox.no AND delivery.open = 1"
         " AND delivery.state = 0"
         " JOIN directive ON directive.no = delivery.directive_no AND directive.issued_at < ?"
-        " WHERE device.online = 1 LIMIT ?",
-        (issued_before, most),
-    ):
-        serves = assigned is None or roles in ("any", *json.loads(assigned))
-        if serves and (not found or found[-1].device_no != no):
-            found.append(Waiting(no, Identity(store_id, name)))
-    return found
+        " WHERE device.online = 1 AND (mailbox.role = ?"
+        # What the store's or the device's roles do not cover, no nudge will bring a receipt for.
+        " OR (EXISTS (SELECT 1 FROM json_each(store.roles) WHERE value = mailbox.role)"
+        " AND (device.roles IS NULL"
+        " OR EXISTS (SELECT 1 FROM json_each(device.roles) WHERE value = mailbox.role))))"
+        " LIMIT ?",
+        (issued_before, ANY_ROLE, most),
+    )
+    return [Waiting(no, Identity(store_id, name)) for no, store_id, name in rows]

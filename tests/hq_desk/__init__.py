@@ -1,0 +1,1 @@
+"""Tests of HQ's end of the protocol, with a real ledger and no link."""
