@@ -1,5 +1,6 @@
 """`status`: how far each directive is, or one of them in full, or live."""
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ from hqconsole.render import (
 
 _POLL_SECONDS = 0.2
 _DIRECTIVES = 20
+_WIDE = 110
 
 
 @click.command()
@@ -80,17 +82,19 @@ def _list(ledger: Database, most: int, home: Path, *, as_json: bool) -> None:
     if as_json:
         sheet.json({"hub_running": hub.running, "directives": rows, "asking": asking})
         return
+    # A bar that is folded is none: on a narrow terminal it is short, and dates are without year.
+    narrow = sheet.on_terminal and shutil.get_terminal_size().columns < _WIDE
     for row in rows:
-        row["bar"] = progress_bar(row)
+        row["bar"] = progress_bar(row, 8) if narrow else progress_bar(row)
         row["met_words"] = met_words(row)
         row["state_words"] = state_words(row)
     columns = [
         Column("short_id", "id"),
-        Column("issued_at", "issued", text=clock),
+        Column("issued_at", "issued", text=lambda at: clock(at)[5:] if narrow else clock(at)),
         Column("state_words", "state", style=_colour),
         Column("bar", "progress"),
         Column("met_words", "as asked", right=True),
-        Column("due", "due", text=due_words),
+        Column("due", "due", text=lambda due: _short(due) if narrow else due_words(due)),
         Column("title", "title", style=_colour),
     ]
     sheet.show(rows, columns, as_json=False, empty="nothing was issued yet: hq publish --help")
@@ -99,6 +103,10 @@ def _list(ledger: Database, most: int, home: Path, *, as_json: bool) -> None:
     if not hub.running:
         narrate("no hub is running: nothing leaves or comes in (hq up)")
     _tell_asking(asking)
+
+
+def _short(due: str | None) -> str:
+    return due_words(due).removesuffix(" local")[5:16]
 
 
 def _tell_asking(asking: dict[str, Any]) -> None:

@@ -301,3 +301,28 @@ def test_watch_holds_no_read_transaction_open(run: Run, field: Field) -> None:
 
             wait_until(emptied, what="the log to be emptied beside a watcher")
         process.terminate()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals in Python")
+def test_on_a_terminal_watch_is_a_live_picture_that_ends_when_complete(
+    run: Run, field: Field
+) -> None:
+    """A title in brackets is a title, not a colour."""
+    import pty
+
+    issued = publish(run, "Golden [bold]Week[/]", "--store", "S1")["id"]
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "hqconsole.commands.main", "status", str(issued), "--watch"]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"}
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        while b"1 pending" not in seen:
+            seen += os.read(ours, 65536)
+        field.receipt(str(issued), "S1", State.READ)
+        while b"1 read" not in seen:
+            seen += os.read(ours, 65536)
+        assert process.wait(20) == 0
+    os.close(ours)
+    assert b"Golden [bold]Week[/]" in seen
