@@ -123,8 +123,8 @@ class Faults:
         unnoticed = run is not None and world.timeline.chance(0.5)
         world.counts[f"ledger put back, {'unnoticed' if unnoticed else 'a new run'}"] += 1
         world.hq.kill()
-        world.hq.put_back(world.timeline.random.choice(self._ledgers))
-        world.journal.ledger_put_back()
+        with world.journal.disks_change():
+            world.hq.put_back(world.timeline.random.choice(self._ledgers))
         if unnoticed:
             world.hq.start(run=run)
         else:
@@ -188,8 +188,8 @@ class Faults:
 
     def _new_disk(self, machine: Machine, image: bytes) -> None:
         machine.kill()
-        machine.put_in_disk(image)
-        self.world.journal.disks_changed()
+        with self.world.journal.disks_change():
+            machine.put_in_disk(image)
         if machine.powered:
             self._later(0.1, 5.0, machine.start)
 
@@ -214,8 +214,8 @@ class Faults:
             doomed.gone = True
             doomed.powered = False
             doomed.kill()
-            world.machines.remove(doomed)
-            world.journal.disks_changed()
+            with world.journal.disks_change():
+                world.machines.remove(doomed)
 
         timeline.after(timeline.between(2.0, 15.0), take_away)
 

@@ -7,6 +7,8 @@ faults end must be at HQ when all is quiet. What is not has died with a disk, an
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -65,6 +67,15 @@ class Wipe(NamedTuple):
     ledgers_put_back: int
 
 
+class _Alive(NamedTuple):
+    entries: set[tuple[Identity, str]]
+    directives: set[str]
+    cancels: set[str]
+
+
+_DIRECTIVES = "SELECT id FROM directive"
+
+
 class Journal:
     """The oracle's memory."""
 
@@ -75,6 +86,8 @@ class Journal:
         self.statements: list[Statement] = []
         self.wipes: list[Wipe] = []
         self.ledgers_put_back = 0
+        self.vanished: list[str] = []
+        """What was accepted and then on no disk, though no disk was lost."""
 
     def directive(self, directive: str, draft: Draft, audience: frozenset[tuple[str, str]]) -> None:
         """HQ accepted a directive."""
@@ -90,14 +103,10 @@ class Journal:
         """A device accepted an entry."""
         key = (machine.identity, record_id)
         if key not in self.entries:
-            self.entries[key] = Entry(
-                machine.identity, record_id, kind, self.world.timeline.now
-            )
+            self.entries[key] = Entry(machine.identity, record_id, kind, self.world.timeline.now)
         return self.entries[key]
 
-    def statement(
-        self, machine: Machine, record_id: str, delivery: Delivery, state: State
-    ) -> None:
+    def statement(self, machine: Machine, record_id: str, delivery: Delivery, state: State) -> None:
         """A device accepted a statement about work."""
         entry = self.entry(machine, record_id, "receipt")
         mailbox = (machine.identity.store, delivery.role)
@@ -120,25 +129,29 @@ class Journal:
                 Wipe(machine.identity, self.world.timeline.now, heard, self.ledgers_put_back)
             )
 
-    def ledger_put_back(self) -> None:
-        """HQ's ledger is an older copy now."""
-        self.ledgers_put_back += 1
-        connection = self.world.hq.ledger.connection
-        known = {row[0] for row in connection.execute("SELECT id FROM directive")}
-        for issue in self.directives.values():
-            issue.forgotten = issue.forgotten or issue.id not in known
-        self.disks_changed()
-
-    def disks_changed(self) -> None:
-        """Some disk was replaced: see what is still alive anywhere."""
-        entries, directives, cancels = self._alive()
+    @contextlib.contextmanager
+    def disks_change(self) -> Iterator[None]:
+        """Around the replacing or the end of a disk: what only that disk had dies with it."""
+        ledger = self.world.hq.ledger
+        before = self._alive()
+        yield
+        after = self._alive()
         for key, entry in self.entries.items():
-            entry.died = key not in entries
+            if not entry.died and key not in before.entries:
+                self.vanished.append(f"{entry.kind} {entry.id[:6]} of {entry.identity} vanished")
+            entry.died = key not in after.entries
         for issue in self.directives.values():
-            issue.died = issue.id not in directives
-            issue.cancel_died = issue.cancelled_at is not None and issue.id not in cancels
+            if not issue.died and issue.id not in before.directives:
+                self.vanished.append(f"directive {issue.id[:6]} vanished")
+            issue.died = issue.id not in after.directives
+            issue.cancel_died = issue.cancelled_at is not None and issue.id not in after.cancels
+        if self.world.hq.ledger is not ledger:
+            self.ledgers_put_back += 1
+            known = {row[0] for row in self.world.hq.ledger.connection.execute(_DIRECTIVES)}
+            for issue in self.directives.values():
+                issue.forgotten = issue.forgotten or issue.id not in known
 
-    def _alive(self) -> tuple[set[tuple[Identity, str]], set[str], set[str]]:
+    def _alive(self) -> _Alive:
         ledger = self.world.hq.ledger.connection
         entries = {
             (Identity(store, device), id_.hex())
@@ -147,7 +160,7 @@ class Journal:
                 " JOIN device ON device.no = device_no JOIN store ON store.no = store_no"
             )
         }
-        directives = {row[0] for row in ledger.execute("SELECT id FROM directive")}
+        directives = {row[0] for row in ledger.execute(_DIRECTIVES)}
         cancels = {row[0] for row in ledger.execute("SELECT directive_id FROM cancel")}
         for machine in self.world.machines:
             disk = machine.disk.database.connection
@@ -155,14 +168,16 @@ class Journal:
                 (machine.identity, id_.hex())
                 for (id_,) in disk.execute("SELECT id FROM act UNION ALL SELECT id FROM bulk")
             )
-            directives.update(row[0] for row in disk.execute("SELECT id FROM directive"))
+            directives.update(row[0] for row in disk.execute(_DIRECTIVES))
             cancels.update(row[0] for row in disk.execute("SELECT directive FROM cancel"))
-        return entries, directives, cancels
+        return _Alive(entries, directives, cancels)
 
     def died(self) -> dict[str, int]:
         """How much died with disks, by what it was."""
         return {
             "entries died with a disk": sum(entry.died for entry in self.entries.values()),
             "directives died with a disk": sum(one.died for one in self.directives.values()),
-            "withdrawals died with a disk": sum(one.cancel_died for one in self.directives.values()),
+            "withdrawals died with a disk": sum(
+                one.cancel_died for one in self.directives.values()
+            ),
         }

@@ -5,6 +5,7 @@ holds: packets of one topic on one link keep their order, unless one is a duplic
 different topics overtake one another; a broker that restarts has forgotten everything.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from paho.mqtt.client import topic_matches_sub
 
 from tests.simulation.timeline import Timeline
+
+_matches = functools.cache(topic_matches_sub)
 
 
 @dataclass
@@ -37,6 +40,7 @@ class Session:
         self.client_id = client_id
         self.will = will
         self.filters: frozenset[str] = frozenset()
+        self.wild: tuple[str, ...] = ()
         self.client_has_it = True
         self.broker_has_it = True
         self._network = network
@@ -61,8 +65,9 @@ class Session:
             if not self.broker_has_it:
                 return
             new, self.filters = wanted - self.filters, wanted
+            self.wild = tuple(sorted(one for one in wanted if "+" in one))
             for topic, payload in sorted(self._network.retained.items()):
-                if any(topic_matches_sub(one, topic) for one in sorted(new)):
+                if any(_matches(one, topic) for one in sorted(new)):
                     self.deliver(topic, payload)
             self._network.timeline.after(0.01, lambda: done() if self.client_has_it else None)
 
@@ -165,9 +170,7 @@ class Network:
         if retain:
             self.retained[topic] = payload
         for session in list(self.sessions.values()):
-            if topic in session.filters or any(
-                "+" in one and topic_matches_sub(one, topic) for one in session.filters
-            ):
+            if topic in session.filters or any(_matches(one, topic) for one in session.wild):
                 session.deliver(topic, payload)
 
     def forget(self, session: Session) -> None:

@@ -7,6 +7,7 @@ the code that it judges.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from buswire.states import STORE_RANK, State
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 HELLOS_PER_MINUTE = 70
 """The most of one device, whatever happens."""
-LAST_SECONDS = 60.0
 _CLOSED_HERE = {State.DONE, State.CANNOT}
 
 
@@ -32,8 +32,7 @@ class Oracle:
         self.world = world
         self.faults: list[str] = []
         self._hellos: defaultdict[str, list[float]] = defaultdict(list)
-        self._last_messages: Counter[str] = Counter()
-        self._calm_at = 0.0
+        self.calm_at = 0.0
         world.network.watchers.append(self._watch)
 
     # --- watching --------------------------------------------------------------------------------
@@ -43,8 +42,6 @@ class Oracle:
         parts = topic.split("/")
         if parts[2] == "from" and b'"kind":"hello"' in payload[:40]:
             self._hellos[topic].append(now)
-        if self._calm_at and now > self._calm_at + 200.0:
-            self._last_messages[parts[2]] += 1
 
     def looked_at(self, machine: Machine) -> None:
         """A batch of this machine is committed: what is new in its list?"""
@@ -63,30 +60,41 @@ class Oracle:
 
     def calm_begins(self) -> None:
         """The last fault is over."""
-        self._calm_at = self.world.timeline.now
+        self.calm_at = self.world.timeline.now
 
     def _fault(self, what: str) -> None:
         self.faults.append(what)
 
     # --- judging ---------------------------------------------------------------------------------
 
-    def judge(self) -> None:
+    def disagreements(self) -> list[str]:
+        """What is not yet as it must be when all is quiet."""
+        return [
+            *agreement.disagreements(self.world),
+            *self._entries(),
+            *self._directives(),
+            *self._states(),
+        ]
+
+    def judge(self, *, rest_seconds: float) -> None:
         """Compare everything with everything.
+
+        Args:
+            rest_seconds: For so long nothing should have happened but beats.
 
         Raises:
             AssertionError: With all that does not hold.
         """
-        self.world.journal.disks_changed()
-        self._entries()
-        self._directives()
-        self._states()
-        self._wipes()
-        self._storms()
-        self.faults += agreement.disagreements(self.world)
+        self.faults += [
+            *self.world.journal.vanished,
+            *self.disagreements(),
+            *self._wipes(),
+            *self._storms(rest_seconds),
+        ]
         self.world.counts.update(self.world.journal.died())
         assert not self.faults, "\n  " + "\n  ".join(self.faults[:30])
 
-    def _entries(self) -> None:
+    def _entries(self) -> Iterator[str]:
         arrived = Counter(
             (store, device, id_.hex())
             for store, device, id_ in self.world.hq.ledger.connection.execute(
@@ -97,35 +105,35 @@ class Oracle:
         for (identity, record_id), entry in self.world.journal.entries.items():
             times = arrived[identity.store, identity.device, record_id]
             if times == 0 and not entry.died:
-                self._fault(f"{entry.kind} {record_id[:6]} of {identity} at {entry.at:.1f} is lost")
+                yield f"{entry.kind} {record_id[:6]} of {identity} at {entry.at:.1f} is lost"
             if times > 1:
-                self._fault(f"{entry.kind} {record_id[:6]} of {identity} is there {times} times")
+                yield f"{entry.kind} {record_id[:6]} of {identity} is there {times} times"
         for key, parts, parts_here in self.world.hq.ledger.connection.execute(
             "SELECT key, parts, parts_here FROM report"
         ):
             if parts_here > parts:
-                self._fault(f"{key}: {parts_here} of {parts} parts")
+                yield f"{key}: {parts_here} of {parts} parts"
 
-    def _directives(self) -> None:
+    def _directives(self) -> Iterator[str]:
         connection = self.world.hq.ledger.connection
         known = dict(connection.execute("SELECT id, state FROM directive"))
         twice = connection.execute("SELECT id FROM directive GROUP BY id HAVING count(*) > 1")
         for (directive,) in twice:
-            self._fault(f"directive {directive[:6]} is there twice")
+            yield f"directive {directive[:6]} is there twice"
         for issue in self.world.journal.directives.values():
             state = known.get(issue.id)
             if state is None:
                 if not issue.died:
-                    self._fault(f"directive {issue.id[:6]} of {issue.at:.1f} is lost")
+                    yield f"directive {issue.id[:6]} of {issue.at:.1f} is lost"
                 continue
             if issue.cancelled_at is not None and not issue.cancel_died and state != "cancelled":
-                self._fault(f"directive {issue.id[:6]} was withdrawn and is {state}")
+                yield f"directive {issue.id[:6]} was withdrawn and is {state}"
             if issue.cancelled_at is None and state == "cancelled":
-                self._fault(f"nobody withdrew directive {issue.id[:6]}")
+                yield f"nobody withdrew directive {issue.id[:6]}"
             if issue.draft.expires_at is not None and state == "issued":
-                self._fault(f"directive {issue.id[:6]} did not expire")
+                yield f"directive {issue.id[:6]} did not expire"
 
-    def _states(self) -> None:
+    def _states(self) -> Iterator[str]:
         """Where deliveries stand is what was said about them, no more and no less."""
         world = self.world
         said: defaultdict[tuple[str, tuple[str, str]], list[tuple[State, float, bool]]]
@@ -140,17 +148,19 @@ class Oracle:
             issue = world.journal.directives[directive]
             name = f"{directive[:6]} for {store}/{role}"
             if (store, role) not in issue.audience and not issue.forgotten:
-                self._fault(f"{name} was not in the audience")
+                yield f"{name} was not in the audience"
             state = STATE_OF[code]
             about = said.get((directive, (store, role)), [])
             if state in STORE_RANK:
                 least = max((STORE_RANK[s] for s, _, died in about if not died), default=0)
-                most = max((STORE_RANK[s] for s, _, _ in about), default=STORE_RANK[State.DELIVERED])
+                most = max(
+                    (STORE_RANK[s] for s, _, _ in about), default=STORE_RANK[State.DELIVERED]
+                )
                 closing = issue.draft.expires_at is not None or issue.cancelled_at is not None
                 if not closing and STORE_RANK[state] < least:
-                    self._fault(f"{name} is {state}, more was said")
+                    yield f"{name} is {state}, more was said"
                 if STORE_RANK[state] > max(most, STORE_RANK[State.DELIVERED]):
-                    self._fault(f"{name} is {state}, nobody said so")
+                    yield f"{name} is {state}, nobody said so"
             elif closed_at is not None and not issue.forgotten:
                 slack = 2.0 + 4 * world.scenario.delay_most_seconds
                 in_time = [
@@ -159,12 +169,12 @@ class Oracle:
                     if not died and s in _CLOSED_HERE and at < closed_at - WALL_CLOCK_START - slack
                 ]
                 if in_time and not world.journal.ledgers_put_back:
-                    self._fault(f"{name} is {state}, {in_time[0]} was said in time")
+                    yield f"{name} is {state}, {in_time[0]} was said in time"
         for issue in world.journal.directives.values():
             if not issue.forgotten:
-                self._audience(issue.id, issue.audience)
+                yield from self._audience(issue.id, issue.audience)
 
-    def _audience(self, directive: str, audience: frozenset[tuple[str, str]]) -> None:
+    def _audience(self, directive: str, audience: frozenset[tuple[str, str]]) -> Iterator[str]:
         rows = self.world.hq.ledger.connection.execute(
             "SELECT store.id, role FROM delivery JOIN directive ON directive.no = directive_no"
             " JOIN mailbox ON mailbox.no = mailbox_no JOIN store ON store.no = store_no"
@@ -172,9 +182,9 @@ class Oracle:
             (directive,),
         )
         if audience - set(rows):
-            self._fault(f"the audience of {directive[:6]} has lost mailboxes")
+            yield f"the audience of {directive[:6]} has lost mailboxes"
 
-    def _wipes(self) -> None:
+    def _wipes(self) -> Iterator[str]:
         """When HQ had heard of entries that died, it says so."""
         for wipe in self.world.journal.wipes:
             if self.world.journal.ledgers_put_back:
@@ -191,11 +201,11 @@ class Oracle:
             ).fetchone()[0]
             if dead and not told:
                 self.world.counts["unreported losses"] += 1
-                self._fault(f"{wipe.identity} was wiped with {wipe.heard_of} open, and HQ is silent")
+                yield f"{wipe.identity} was wiped with {wipe.heard_of} open, and HQ is silent"
             elif told:
                 self.world.counts["losses reported"] += 1
 
-    def _storms(self) -> None:
+    def _storms(self, rest_seconds: float) -> Iterator[str]:
         end = self.world.timeline.now
         for topic, times in self._hellos.items():
             first = 0
@@ -203,8 +213,8 @@ class Oracle:
                 while times[first] < at - 60.0:
                     first += 1
                 if last - first >= HELLOS_PER_MINUTE:
-                    self._fault(f"{topic}: {last - first} hellos in the minute before {at:.0f}")
+                    yield f"{topic}: {last - first} hellos in the minute before {at:.0f}"
                     break
-            at_rest = sum(at > end - LAST_SECONDS for at in times)
-            if at_rest > 2 + LAST_SECONDS / (0.8 * TIMING.beat_seconds):
-                self._fault(f"{topic}: {at_rest} hellos in the last minute of calm")
+            at_rest = sum(at > end - rest_seconds for at in times)
+            if at_rest > 1 + rest_seconds / (0.8 * TIMING.beat_seconds):
+                yield f"{topic}: {at_rest} hellos in {rest_seconds:.0f} s at rest"

@@ -16,7 +16,7 @@ class Scenario:
     """How often each method of `Faults` strikes."""
     at_least: Mapping[str, float] = field(default_factory=dict)
     """How often each thing must have happened per hundred seeds, or the run proves nothing."""
-    trouble_seconds: float = 60.0
+    trouble_seconds: float = 45.0
     stores: int = 3
     reopens: bool = False
     """Whether HQ may truly open again what it had closed, so that a device shows it once more."""

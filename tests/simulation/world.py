@@ -26,8 +26,11 @@ from tests.simulation.scenarios import Scenario
 from tests.simulation.templates import device_image, ledger_image
 from tests.simulation.timeline import Timeline
 
-QUIET_SECONDS = 260.0
-"""How long everything is left alone after the last fault, before it must all agree."""
+QUIET_SECONDS = 300.0
+"""So long after the last fault all must agree, at the latest."""
+_LOOK_SECONDS = 25.0
+_REST_SECONDS = 45.0
+"""How long it is watched at rest, once it agrees."""
 
 
 class World:
@@ -94,15 +97,19 @@ class World:
         self.timeline.run_until(self.scenario.trouble_seconds)
         self.faults.end()
         self.oracle.calm_begins()
-        self.timeline.run_until(self.scenario.trouble_seconds + QUIET_SECONDS)
-        self.oracle.judge()
+        latest = self.timeline.now + QUIET_SECONDS
+        while self.timeline.now < latest:
+            self.timeline.run_until(self.timeline.now + _LOOK_SECONDS)
+            if not self.oracle.disagreements():
+                break
+        self.counts["seconds until all agreed"] += round(self.timeline.now - self.oracle.calm_at)
+        self.timeline.run_until(self.timeline.now + _REST_SECONDS)
+        self.oracle.judge(rest_seconds=_REST_SECONDS)
 
     def _set_up(self) -> None:
         random = self.timeline.random
         for number in range(1, self.scenario.stores + 1):
-            row = make_store(
-                number, REGIONS[number % 2], random.choice((ROLES, ROLES, ROLES[:1]))
-            )
+            row = make_store(number, REGIONS[number % 2], random.choice((ROLES, ROLES, ROLES[:1])))
             self.roster[row.store_id] = row
         self.keepers.save()
         for row in list(self.roster.values()):
