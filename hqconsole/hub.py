@@ -50,7 +50,6 @@ from hqconsole.home import HUB_LOCK_NAME, HqSettings, read_hq_settings
 from hqconsole.ledger.opening import open_ledger
 from hqconsole.timing import DeskTiming
 
-CLIENT_ID = "hub"
 _POLL_SECONDS = 1.0
 """How often it looks for what commands wrote without ringing, and for its own stop."""
 _BATCH_EVENTS = 2000
@@ -164,7 +163,9 @@ class HubProcess:
             self._link = Link(
                 LinkSettings(
                     addresses=self._settings.brokers,
-                    client_id=CLIENT_ID,
+                    # Of its own: with a common one two hubs would throw each other off the broker
+                    # again and again, and neither would ever hear of the other.
+                    client_id=f"hub.{self._desk.run[:16]}",
                     username=self._settings.username,
                     password=self._settings.password,
                     keepalive_seconds=self._settings.keepalive_seconds,
@@ -271,9 +272,11 @@ class HubProcess:
             return
         if not isinstance(message, HubMessage) or message.run == self._desk.run:
             return
-        if retained or not message.up:
+        if retained:
             return  # the last word of one that may be long gone
-        if (message.since_at, message.run) < (self._desk.since_at, self._desk.run):
+        if not message.up:  # a will that came late must not stay as the last word
+            self._waiting.append(self._publication(self._desk.greeting()))
+        elif (message.since_at, message.run) < (self._desk.since_at, self._desk.run):
             self._failure = HubError(
                 "another hub, older than this one, is at work on this broker",
                 hint="give each ledger its own root: link.root in hq.toml",
