@@ -1,0 +1,182 @@
+"""One directive to 1,000 light stores, until head office has every receipt on its disk.
+
+Broker, hub and fleet are processes of their own. The wire QoS is one setting, so both are measured,
+in turns, each with a chain of its own. The parts overlap; each lasts until the last of its kind:
+
+- publish: from the beginning of the transaction until the broker passes the directive on,
+- fan-out: until the last store has saved it,
+- receipts: until the last receipt is at the broker,
+- ledger: until the last receipt is committed.
+"""
+
+import json
+import select
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bench.chain import head_office, roster
+from bench.figures import Figure, Setting, median
+from bench.load import Client
+from bench.processes import cpu_seconds, embedded_broker, hub, new_id, running, wait_for
+from buskit.doorbell import ring
+from buswire.states import Needs
+from hqconsole.audience import Selector
+from hqconsole.audience import select as select_audience
+from hqconsole.ledger import directives, organisation
+
+_STORES = 1_000
+_PARTS = ("publish", "fan-out", "receipts", "ledger")
+
+
+class _Listener:
+    """Notes when the broker passes on directives and receipts."""
+
+    def __init__(self, port: int) -> None:
+        self._client = Client(port, "listener")
+        self._client.subscribe("storebus/v1/down/all/any", "storebus/v1/from/+/+", qos=0)
+        self.directive_at = 0.0
+        self.receipt_at = 0.0
+        self._stopping = False
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while not self._stopping:
+            if select.select([self._client.socket], [], [], 0.1)[0]:
+                topics = self._client.receive()
+                now = time.time()
+                if "storebus/v1/down/all/any" in topics:
+                    self.directive_at = now
+                if any("/from/" in topic for topic in topics):
+                    self.receipt_at = now
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._stopping = True
+        self._thread.join()
+        self._client.socket.close()
+
+
+class _Chain:
+    """One chain at work: broker, hub, fleet, and the ledger seen from outside."""
+
+    def __init__(self, folder: Path, qos: int, stack: ExitStack) -> None:
+        folder.mkdir()
+        port, self.broker_pid = stack.enter_context(embedded_broker(folder))
+        self.home = folder / "hq"
+        stores = roster(_STORES, roles=("manager",))
+        self.ledger = head_office(self.home, stores, port=port)
+        stack.callback(self.ledger.close)
+        with (self.home / "hq.toml").open("a") as file:
+            file.write(f"\n[link]\nqos = {qos}\n")
+        self.hub_pid = stack.enter_context(hub(self.home))
+        identities = folder / "identities.jsonl"
+        identities.write_text(
+            "\n".join(json.dumps({"store": one.store_id, "device": "till-1"}) for one in stores)
+        )
+        self._totals = folder / "fleet.jsonl"
+        arguments = ["--identities", str(identities), "--broker", f"mqtt://127.0.0.1:{port}"]
+        arguments += ["--connects-per-second", "1000", "--every", "0.05", "--qos", str(qos)]
+        began = time.time()
+        fleet = stack.enter_context(
+            running(["-m", "storeagent.main", "fleet", *arguments], output=self._totals)
+        )
+        self.fleet_pid = fleet.pid
+        self._wait_for_fleet(lambda totals: totals["welcomed"] == _STORES, "all to be welcomed")
+        self.hello_seconds = time.time() - began
+        self.listener = _Listener(port)
+        stack.callback(self.listener.close)
+
+    def one_directive(self) -> dict[str, float]:
+        """Issue a directive. Returns the seconds of each part, of all, and the CPU seconds."""
+        pids = {"broker": self.broker_pid, "hub": self.hub_pid, "fleet": self.fleet_pid}
+        cpu = {name: cpu_seconds(pid) for name, pid in pids.items()}
+        taken = self._latest()["taken"] + _STORES
+        began = time.time()
+        with self.ledger.write() as connection:
+            there = organisation.organisation(connection)
+            issued = directives.issue(
+                connection,
+                directives.Draft(title="Pull lot 2231", body="Now.", needs=Needs.READ),
+                select_audience(Selector(everyone=True), there),
+                there,
+                at=began,
+                new_id=new_id,
+            )
+        ring(self.home)
+        arrived = "SELECT count(*) FROM delivery WHERE directive_no = ? AND state >= 1"
+        counted = self.ledger.connection.execute
+        wait_for(lambda: counted(arrived, (issued.no,)).fetchone()[0] == _STORES, "all receipts")
+        ended = time.time()
+        last = self._wait_for_fleet(lambda totals: totals["unacknowledged"] == 0, "all acks")
+        if last["twice"] or last["taken"] != taken:
+            raise RuntimeError(f"the fleet has {last}, {taken} deliveries were expected")
+        everywhere = self._first(lambda totals: totals["taken"] == taken)["at"]
+        moments = [began, self.listener.directive_at, everywhere, self.listener.receipt_at, ended]
+        for i in range(1, len(moments)):  # the fleet says only so often how it is
+            moments[i] = min(max(moments[i], moments[i - 1]), ended)
+        parts = {name: moments[i + 1] - moments[i] for i, name in enumerate(_PARTS)}
+        used = {f"{name}_cpu": cpu_seconds(pid) - cpu[name] for name, pid in pids.items()}
+        return parts | used | {"total": ended - began}
+
+    def _lines(self) -> list[dict[str, Any]]:
+        lines = self._totals.read_text().split("\n")[:-1]
+        return [json.loads(line) for line in lines]
+
+    def _latest(self) -> dict[str, Any]:
+        return self._lines()[-1]
+
+    def _first(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        return next(totals for totals in self._lines() if condition(totals))
+
+    def _wait_for_fleet(
+        self, condition: Callable[[dict[str, Any]], bool], what: str
+    ) -> dict[str, Any]:
+        wait_for(lambda: (lines := self._lines()) and condition(lines[-1]), what, poll_seconds=0.1)
+        return self._latest()
+
+
+def run(setting: Setting) -> Sequence[Figure]:
+    """Issue directives in two chains, one at QoS 0 and one at QoS 1, in turns."""
+    measured: dict[int, list[dict[str, float]]] = {0: [], 1: []}
+    hellos: dict[int, float] = {}
+    with ExitStack() as stack:
+        chains: dict[int, _Chain] = {}
+        for qos in measured:
+            setting.say(f"{_STORES:,} stores say hello at QoS {qos}")
+            chains[qos] = _Chain(setting.folder / f"qos{qos}", qos, stack)
+            hellos[qos] = chains[qos].hello_seconds
+        for chain in chains.values():
+            chain.one_directive()
+        for _ in range(setting.pick(7, 2)):
+            for qos, chain in chains.items():
+                measured[qos].append(chain.one_directive())
+    figures: list[Figure] = []
+    for qos, runs in measured.items():
+        middle = {name: round(median([one[name] for one in runs]), 3) for name in runs[0]}
+        figures.append(
+            Figure(
+                f"directive.hello.qos{qos}",
+                f"QoS {qos}: from the fleet's start until {_STORES:,} stores are welcomed",
+                hellos[qos],
+                "s",
+            )
+        )
+        figures.append(
+            Figure(
+                f"directive.qos{qos}",
+                f"QoS {qos}: issued until {_STORES:,} receipts are durable",
+                middle["total"],
+                "s",
+                detail=middle,
+            )
+        )
+        figures += [
+            Figure(f"directive.{name}.qos{qos}", f"QoS {qos}: {name}", middle[name], "s")
+            for name in _PARTS
+        ]
+    return figures

@@ -1,0 +1,82 @@
+"""How soon a running daemon sends what another process has written into its outbox.
+
+The clock starts when the API call returns, that is when the entry is durable; it stops when the
+broker has delivered the record to a subscriber.
+"""
+
+import queue
+import random
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from bench.chain import head_office, roster
+from bench.figures import Aim, Figure, Setting, median
+from bench.processes import PATIENCE_SECONDS, agent, command, embedded_broker, hub, wait_for
+from buskit.link import Connected, Link, LinkEvent, LinkSettings, Received, Subscribed
+from storeagent.api import Agent
+
+_MOST_MS = 50
+
+
+def run(setting: Setting) -> Sequence[Figure]:
+    """Raise alerts, one after the other, and listen for each."""
+    home = setting.folder / "agent"
+    heard: queue.SimpleQueue[tuple[float, LinkEvent]] = queue.SimpleQueue()
+    with ExitStack() as stack:
+        port, _ = stack.enter_context(embedded_broker(setting.folder))
+        broker = f"mqtt://127.0.0.1:{port}"
+        stores = roster(1)
+        ledger = head_office(setting.folder / "hq", stores, port=port)
+        stack.callback(ledger.close)
+        stack.enter_context(hub(setting.folder / "hq"))
+        store = stores[0].store_id
+        command(
+            *("storeagent", "init", "--home", str(home), "--broker", broker),
+            *("--store", store, "--device", "till-1"),
+        )
+        stack.enter_context(agent(home))
+        online = "SELECT count(*) FROM device WHERE online = 1"
+        wait_for(lambda: ledger.connection.execute(online).fetchone()[0], "the agent's hello")
+        link = Link(
+            LinkSettings(addresses=(broker,), client_id="listener"),
+            deliver=lambda event: heard.put((time.perf_counter(), event)),
+            random=random.Random(1),
+        )
+        link.start()
+        stack.callback(link.stop)
+        _next(heard, Connected)
+        link.subscribe([(f"storebus/v1/from/{store}/till-1", 0)])
+        _next(heard, Subscribed)
+        waits: list[float] = []
+        with Agent(home) as api:
+            for number in range(setting.pick(60, 15)):
+                api.alert("replenishment", sku=str(number), on_hand=3, reorder_point=12)
+                said = time.perf_counter()
+                waits.append((_next(heard, Received) - said) * 1000)
+                time.sleep(0.02 + 0.03 * (number % 3))  # the daemon is asleep again
+    waits.sort()
+    return [
+        Figure(
+            "latency",
+            "from a durable alert until a subscriber has it, median",
+            median(waits),
+            "ms",
+            aim=Aim("figure", "at most", _MOST_MS, "ms"),
+        ),
+        Figure(
+            "latency.worst",
+            f"the slowest of {len(waits)}",
+            waits[-1],
+            "ms",
+            aim=Aim("figure", "at most", _MOST_MS, "ms"),
+        ),
+    ]
+
+
+def _next(heard: "queue.SimpleQueue[tuple[float, LinkEvent]]", kind: type) -> float:
+    """Wait for an event of this kind. Returns when it happened."""
+    while True:
+        at, event = heard.get(timeout=PATIENCE_SECONDS)
+        if isinstance(event, kind):
+            return at
