@@ -538,10 +538,10 @@ class Desk:
         place = device.place
         mailboxes = deliveries.mailboxes_of(connection, place.store_no, device.mailbox_roles)
         pages: list[list[SnapshotItem]] = []
-        size = BATCH_BYTES
+        size = self.timing.page_bytes
         for item in deliveries.open_work(connection, mailboxes):
             item_bytes = len(bytes(item.data)) + 100
-            if size + item_bytes > BATCH_BYTES:
+            if size + item_bytes > self.timing.page_bytes:
                 pages.append([])
                 size = 0
             pages[-1].append(item)

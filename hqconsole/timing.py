@@ -24,5 +24,7 @@ class DeskTiming:
     """A device further behind gets a snapshot."""
     replay_bytes: int = 2 * BATCH_BYTES
     """How much one hello is replayed at most; the device then asks for more."""
+    page_bytes: int = BATCH_BYTES
+    """How much of a snapshot goes into one page."""
     publish_records: int = 2000
     """How many new records one batch publishes."""
