@@ -28,7 +28,6 @@ from buswire.cursors import Cursor, Misfit, advance, fit
 from buswire.errors import WireError
 from buswire.headoffice import Replay, entries_lost, has_forgotten, judge
 from buswire.messages import (
-    BATCH_BYTES,
     LOGS,
     Ack,
     Answer,
