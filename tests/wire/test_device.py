@@ -277,8 +277,9 @@ def test_what_a_welcome_says_is_passed_on() -> None:
     device = Device()
     answers = [Answer(work=Work(id_of(7), "any"), verdict="open")]
     hello = device.connect()
-    effects = device.hear(welcome(hello, answers=answers, want=[id_of(8)], lost={"act": 4}))
-    assert only(effects, Learn) == [Learn(answers, [id_of(8)], FACTS, {"act": 4})]
+    said = {"answers": answers, "want": [id_of(8)], "lost": {"act": 4}, "forgot": True}
+    effects = device.hear(welcome(hello, **said))
+    assert only(effects, Learn) == [Learn(answers, [id_of(8)], FACTS, {"act": 4}, forgot=True)]
     assert device.machine.last_welcome_at == device.now
 
 

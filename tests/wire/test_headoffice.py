@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from buswire.cursors import START, Cursor
-from buswire.headoffice import Renew, Replay, entries_lost, judge
+from buswire.headoffice import Renew, Replay, entries_lost, has_forgotten, judge
 from buswire.messages import Backlog, Hello
 from buswire.topics import Channel
 from tests.wire.words import cursor, id_of
@@ -105,3 +105,27 @@ def test_what_hq_heard_of_and_nobody_has_is_lost(
 ) -> None:
     """The highest head ever heard, less what HQ has or the device still knows of."""
     assert entries_lost(heard_head=heard_head, cursor=at, backlog=backlog) == lost
+
+
+def test_a_new_disk_has_none_of_what_was_heard_of() -> None:
+    """What a device set up anew has to say does not stand in for what died with its old disk."""
+    anew = Backlog(pending=5)
+    assert entries_lost(heard_head=10, cursor=cursor(7), backlog=anew, new_disk=True) == 3
+    assert entries_lost(heard_head=7, cursor=cursor(7), backlog=anew, new_disk=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("cursors", "forgotten"),
+    [
+        ({}, False),
+        ({"all/any": START}, False),
+        ({"all/any": cursor(9)}, False),
+        ({"all/any": cursor(3), "nonsense": cursor(4)}, False),
+        ({"all/any": cursor(10)}, True),
+        ({"all/any": Cursor(9, id_of(90))}, True),
+        ({"nonsense": START, "store/S1/any": cursor(1)}, True),
+    ],
+)
+def test_hq_knows_when_it_has_forgotten(cursors: dict[str, Cursor], forgotten: bool) -> None:
+    """A record that a device has read and HQ's logs do not have was forgotten here."""
+    assert has_forgotten(_hello(cursors), Logs()) is forgotten

@@ -49,14 +49,15 @@ def test_a_receipt_moves_up_or_not_at_all() -> None:
 
 
 @pytest.mark.parametrize("state", sorted(CLOSED_BY_HQ))
+@pytest.mark.parametrize("needs", list(Needs))
 @pytest.mark.parametrize("said", sorted(SAYABLE))
 @pytest.mark.parametrize("said_at", [9.0, 10.0, 11.0])
-def test_what_hq_closed_only_a_final_word_said_in_time_opens(
-    state: State, said: State, said_at: float
+def test_what_hq_closed_only_what_was_asked_and_said_in_time_opens(
+    state: State, needs: Needs, said: State, said_at: float
 ) -> None:
-    """Done and cannot said before the closing count, late; after it they are kept as evidence."""
-    verdict = judge_receipt(state, said, said_at=said_at, closed_at=10.0)
-    if state is State.REMOVED or said not in {State.DONE, State.CANNOT}:
+    """Reached before the closing it counts, late; after it, it is kept as evidence."""
+    verdict = judge_receipt(state, said, said_at=said_at, closed_at=10.0, needs=needs)
+    if state is State.REMOVED or said.value in OPEN[needs]:
         assert verdict is Verdict.NOTHING
     else:
         assert verdict is (Verdict.MOVES_LATE if said_at <= 10.0 else Verdict.TOO_LATE)
