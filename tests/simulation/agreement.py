@@ -82,7 +82,7 @@ def _device(world: World, machine: Machine) -> Iterator[str]:
         count, least, most = disk.execute(
             f"SELECT count(*), min(position), max(position) FROM {log}"
         ).fetchone()
-        if count and (least, most) != (1, count):
+        if count and most - least + 1 != count:
             yield f"the log {log} has {count} rows from {least} to {most}"
         pending = machine.core.outbox.pending(log)
         if pending:
@@ -181,6 +181,9 @@ def _work(world: World, identity: Identity, disk: object, roles: list[str]) -> I
             yield f"has {work[0][:6]}/{work[1]} closed as {mine}, HQ as {state}"
         if state not in CLOSED_BY_HQ and mine in CLOSED_BY_HQ:
             # HQ counts what was reached before; staff see that it is over, unless they finished it.
+            # (A snapshot names what is open only, so one may step over a sibling's word.)
+            if world.scenario.reopens:
+                continue
             most = State.IN_PROGRESS if mine is State.CANCELLED else State.DELIVERED
             if STORE_RANK[state] > STORE_RANK[most]:
                 yield f"has {work[0][:6]}/{work[1]} as {mine}, HQ as {state}"

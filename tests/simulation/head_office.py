@@ -1,4 +1,4 @@
-"""Head office: the ledger's disk, the hub's process as the daemon runs it, and its operators' hands.
+"""Head office: the ledger's disk, the hub's process as the daemon runs it, and commands.
 
 Drives `Desk` as it ships. Commands (`issue`, `cancel`, the roster) write the ledger beside the hub,
 whether it runs or not, and ring it.
@@ -32,6 +32,7 @@ TIMING = DeskTiming(
     hellos_per_batch=12,
     replay_records=30,
     replay_bytes=6_000,
+    page_bytes=1_500,
     publish_records=20,
 )
 CLIENT_ID = "hub"
@@ -58,7 +59,7 @@ class HeadOffice:
     # --- the process -----------------------------------------------------------------------------
 
     def start(self, *, run: str | None = None) -> None:
-        """The hub starts; with `run`, as the process that it was (a machine put back as a whole)."""
+        """The hub starts; with `run` as the process that it was, on a machine put back whole."""
         if self.desk is not None:
             return
         timeline = self.world.timeline
@@ -86,7 +87,7 @@ class HeadOffice:
             self.session = None
 
     def kill_soon(self, *, before_commit: bool) -> None:
-        """The hub dies at its next commit, or between its next commit and what it sends after it."""
+        """The hub dies at its next commit, or between that and what it sends after it."""
         if before_commit:
             self.disk.kill_at_commit()
         else:

@@ -63,8 +63,12 @@ class Wipe(NamedTuple):
 
     identity: Identity
     at: float
-    heard_of: dict[str, int]
-    ledgers_put_back: int
+    heard_of: frozenset[str]
+
+
+class _OneDisk(NamedTuple):
+    identity: Identity
+    number: int
 
 
 class _Alive(NamedTuple):
@@ -86,6 +90,7 @@ class Journal:
         self.statements: list[Statement] = []
         self.wipes: list[Wipe] = []
         self.ledgers_put_back = 0
+        self.lost_disks: set[Identity] = set()
         self.vanished: list[str] = []
         """What was accepted and then on no disk, though no disk was lost."""
 
@@ -113,33 +118,44 @@ class Journal:
         self.statements.append(Statement(entry, delivery.directive, mailbox, state))
 
     def wiped(self, machine: Machine) -> None:
-        """A device is about to get an empty disk."""
-        heard = {
-            log: heard_head - seq
-            for log, seq, heard_head in self.world.hq.ledger.connection.execute(
-                "SELECT log, uplink.seq, heard_head FROM uplink"
-                " JOIN device ON device.no = device_no JOIN store ON store.no = store_no"
-                " WHERE store.id = ? AND device.name = ? AND install <> ''",
-                machine.identity,
-            )
-            if heard_head > seq
-        }
-        if heard and len(self.world.machines_of(machine.identity)) == 1:
-            self.wipes.append(
-                Wipe(machine.identity, self.world.timeline.now, heard, self.ledgers_put_back)
-            )
+        """A device is about to get an empty disk: what has HQ heard of and does not have?"""
+        first_disk = machine.identity not in self.lost_disks
+        if not first_disk or len(self.world.machines_of(machine.identity)) > 1:
+            return  # the numbers that HQ heard may be those of another disk
+        disk = machine.disk.database.connection
+        heard_of: set[str] = set()
+        for log, seq, id_, heard_head in self.world.hq.ledger.connection.execute(
+            "SELECT log, uplink.seq, uplink.id, heard_head FROM uplink"
+            " JOIN device ON device.no = device_no JOIN store ON store.no = store_no"
+            " WHERE store.id = ? AND device.name = ? AND install <> ''",
+            machine.identity,
+        ):
+            heard_of |= {
+                row[0].hex()
+                for row in disk.execute(
+                    f"SELECT id FROM {log} WHERE position > coalesce("
+                    f"(SELECT position FROM {log} WHERE id = ?), 0) ORDER BY position LIMIT ?",
+                    (bytes.fromhex(id_), heard_head - seq),
+                )
+            }
+        if heard_of:
+            now = self.world.timeline.now
+            self.wipes.append(Wipe(machine.identity, now, frozenset(heard_of)))
 
     @contextlib.contextmanager
     def disks_change(self) -> Iterator[None]:
         """Around the replacing or the end of a disk: what only that disk had dies with it."""
         ledger = self.world.hq.ledger
-        before = self._alive()
+        before, disks = self._alive(), self._disks()
         yield
         after = self._alive()
+        self.lost_disks |= {one.identity for one in disks if one not in self._disks()}
         for key, entry in self.entries.items():
             if not entry.died and key not in before.entries:
                 self.vanished.append(f"{entry.kind} {entry.id[:6]} of {entry.identity} vanished")
             entry.died = key not in after.entries
+            if entry.died and entry.identity not in self.lost_disks:
+                self.vanished.append(f"{entry.kind} {entry.id[:6]} is not on its device any more")
         for issue in self.directives.values():
             if not issue.died and issue.id not in before.directives:
                 self.vanished.append(f"directive {issue.id[:6]} vanished")
@@ -150,6 +166,9 @@ class Journal:
             known = {row[0] for row in self.world.hq.ledger.connection.execute(_DIRECTIVES)}
             for issue in self.directives.values():
                 issue.forgotten = issue.forgotten or issue.id not in known
+
+    def _disks(self) -> set[_OneDisk]:
+        return {_OneDisk(one.identity, id(one.disk)) for one in self.world.machines}
 
     def _alive(self) -> _Alive:
         ledger = self.world.hq.ledger.connection

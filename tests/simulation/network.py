@@ -149,7 +149,7 @@ class Network:
         lost: Callable[[], None],
         will: tuple[str, bytes, bool] | None,
     ) -> Session | None:
-        """A new clean session, which ends another one of that client id; None if nobody is there."""
+        """A new clean session, which ends an older one of that client; None if nobody is there."""
         if not self.up:
             return None
         before = self.sessions.get(client_id)

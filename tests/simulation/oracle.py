@@ -189,10 +189,10 @@ class Oracle:
         for wipe in self.world.journal.wipes:
             if self.world.journal.ledgers_put_back:
                 continue
-            dead = sum(
-                entry.died and entry.identity == wipe.identity and entry.at <= wipe.at
-                for entry in self.world.journal.entries.values()
-            )
+            dead = wipe.heard_of - {
+                row[0].hex()
+                for row in self.world.hq.ledger.connection.execute("SELECT id FROM arrival")
+            }
             told = self.world.hq.ledger.connection.execute(
                 "SELECT count(*) FROM incident JOIN device ON device.no = incident.device_no"
                 " JOIN store ON store.no = store_no WHERE kind = 'entries may be lost'"
@@ -200,8 +200,7 @@ class Oracle:
                 (*wipe.identity, wipe.at + WALL_CLOCK_START),
             ).fetchone()[0]
             if dead and not told:
-                self.world.counts["unreported losses"] += 1
-                yield f"{wipe.identity} was wiped with {wipe.heard_of} open, and HQ is silent"
+                yield f"{wipe.identity} was wiped, {len(dead)} entries died, and HQ is silent"
             elif told:
                 self.world.counts["losses reported"] += 1
 

@@ -51,7 +51,7 @@ class Operators:
 
     def act(self) -> None:
         """Issue a directive, or withdraw one."""
-        if self.issued and self.world.timeline.chance(0.12):
+        if self.world.journal.directives and self.world.timeline.chance(0.12):
             self._cancel()
         else:
             self._issue()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from unittest import mock
 
+from buswire import uplink
 from buswire.topics import Identity, Topics
+from hqconsole.ledger import channels
 from hqconsole.store_row import StoreRow
 from tests.simulation.faults import Faults
 from tests.simulation.head_office import HeadOffice
@@ -88,9 +91,18 @@ class World:
     def run(self) -> None:
         """Live through the trouble, calm down, and be judged.
 
+        Batches are small, so that windows fill, replays are cut short and snapshots have pages.
+
         Raises:
             AssertionError: Something that must hold does not.
         """
+        with (
+            mock.patch.object(uplink, "BATCH_RECORDS", 3),
+            mock.patch.object(channels, "BATCH_RECORDS", 4),
+        ):
+            self._live()
+
+    def _live(self) -> None:
         self._set_up()
         self._plan_people()
         self.faults.begin()
