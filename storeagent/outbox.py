@@ -53,6 +53,7 @@ class Backlog(NamedTuple):
 
 class _Statements(NamedTuple):
     ends: str
+    head: str
     find: str
     insert: str
     entries: str
@@ -70,6 +71,7 @@ def _statements(log: "Log") -> _Statements:
             "SELECT ifnull(newest.position, 0), ifnull(newest.total_bytes, 0),"
             f" from_position, from_bytes {newest} WHERE log = '{log}'"
         ),
+        head=f"SELECT ifnull(max(position), 0) FROM {log}",
         find=f"SELECT position FROM {log} WHERE id = ?",
         # One statement for finding the end, checking the limits and appending.
         insert=(
@@ -274,7 +276,7 @@ class Outbox:
 
     def head(self, log: "Log") -> int:
         """The position of the newest entry, 0 when there never was one."""
-        return int(self._ends(log)[0])
+        return int(self._connection.execute(_SQL[log].head).fetchone()[0])
 
     def pending(self, log: "Log") -> int:
         """How many entries of the log HQ has not acknowledged."""
