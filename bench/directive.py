@@ -3,8 +3,8 @@
 Broker, hub and fleet are processes of their own. The wire QoS is one setting, so both are measured,
 in turns, each with a chain of its own. The parts overlap; each lasts until the last of its kind:
 
-- publish: from the beginning of the transaction until the broker passes the directive on,
-- fan-out: until the last store has saved it,
+- publish: from the beginning of the transaction until the broker begins to pass the directive on,
+- fan-out: until it has passed it on to the last store,
 - receipts: until the last receipt is at the broker,
 - ledger: until the last receipt is committed.
 """
@@ -29,36 +29,52 @@ from hqconsole.audience import select as select_audience
 from hqconsole.ledger import directives, organisation
 
 _STORES = 1_000
+_DIRECTIVES = "storebus/v1/down/all/any"
+_SAID = "storebus/v1/from/+/+"
 _PARTS = ("publish", "fan-out", "receipts", "ledger")
 
 
 class _Listener:
-    """Notes when the broker passes on directives and receipts."""
+    """Notes when the broker passes on directives and receipts.
+
+    A broker serves subscribers in the order in which they subscribed. So of two connections, one
+    from before the stores and one from after them, the first hears when a fan-out begins, and the
+    last when it has ended.
+    """
 
     def __init__(self, port: int) -> None:
-        self._client = Client(port, "listener")
-        self._client.subscribe("storebus/v1/down/all/any", "storebus/v1/from/+/+", qos=0)
-        self.directive_at = 0.0
-        self.receipt_at = 0.0
+        self._port = port
+        self._first = Client(port, "first-listener")
+        self._first.subscribe(_DIRECTIVES, qos=0)
+        self.began_at = self.ended_at = self.receipt_at = 0.0
         self._stopping = False
+
+    def start(self) -> None:
+        """Subscribe behind the stores, and begin to listen."""
+        self._last = Client(self._port, "last-listener")
+        self._last.subscribe(_DIRECTIVES, _SAID, qos=0)
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
     def _listen(self) -> None:
+        both = {self._first.socket: self._first, self._last.socket: self._last}
         while not self._stopping:
-            if select.select([self._client.socket], [], [], 0.1)[0]:
-                topics = self._client.receive()
+            for socket in select.select(both, [], [], 0.1)[0]:
+                topics = both[socket].receive()
                 now = time.time()
-                if "storebus/v1/down/all/any" in topics:
-                    self.directive_at = now
-                if any("/from/" in topic for topic in topics):
+                if _DIRECTIVES in topics and socket is self._first.socket:
+                    self.began_at = now
+                elif _DIRECTIVES in topics:
+                    self.ended_at = now
+                if any(topic != _DIRECTIVES for topic in topics):
                     self.receipt_at = now
 
     def close(self) -> None:
         """Stop listening."""
         self._stopping = True
         self._thread.join()
-        self._client.socket.close()
+        self._first.socket.close()
+        self._last.socket.close()
 
 
 class _Chain:
@@ -74,13 +90,14 @@ class _Chain:
         with (self.home / "hq.toml").open("a") as file:
             file.write(f"\n[link]\nqos = {qos}\n")
         self.hub_pid = stack.enter_context(hub(self.home))
+        self.listener = _Listener(port)
         identities = folder / "identities.jsonl"
         identities.write_text(
             "\n".join(json.dumps({"store": one.store_id, "device": "till-1"}) for one in stores)
         )
         self._totals = folder / "fleet.jsonl"
         arguments = ["--identities", str(identities), "--broker", f"mqtt://127.0.0.1:{port}"]
-        arguments += ["--connects-per-second", "1000", "--every", "0.05", "--qos", str(qos)]
+        arguments += ["--connects-per-second", "1000", "--every", "0.5", "--qos", str(qos)]
         began = time.time()
         fleet = stack.enter_context(
             running(["-m", "storeagent.main", "fleet", *arguments], output=self._totals)
@@ -88,7 +105,7 @@ class _Chain:
         self.fleet_pid = fleet.pid
         self._wait_for_fleet(lambda totals: totals["welcomed"] == _STORES, "all to be welcomed")
         self.hello_seconds = time.time() - began
-        self.listener = _Listener(port)
+        self.listener.start()
         stack.callback(self.listener.close)
 
     def one_directive(self) -> dict[str, float]:
@@ -112,13 +129,13 @@ class _Chain:
         counted = self.ledger.connection.execute
         wait_for(lambda: counted(arrived, (issued.no,)).fetchone()[0] == _STORES, "all receipts")
         ended = time.time()
-        last = self._wait_for_fleet(lambda totals: totals["unacknowledged"] == 0, "all acks")
+        last = self._wait_for_fleet(
+            lambda totals: totals["taken"] >= taken and not totals["unacknowledged"], "all acks"
+        )
         if last["twice"] or last["taken"] != taken:
             raise RuntimeError(f"the fleet has {last}, {taken} deliveries were expected")
-        everywhere = self._first(lambda totals: totals["taken"] == taken)["at"]
-        moments = [began, self.listener.directive_at, everywhere, self.listener.receipt_at, ended]
-        for i in range(1, len(moments)):  # the fleet says only so often how it is
-            moments[i] = min(max(moments[i], moments[i - 1]), ended)
+        heard = self.listener
+        moments = [began, heard.began_at, heard.ended_at, min(heard.receipt_at, ended), ended]
         parts = {name: moments[i + 1] - moments[i] for i, name in enumerate(_PARTS)}
         used = {f"{name}_cpu": cpu_seconds(pid) - cpu[name] for name, pid in pids.items()}
         return parts | used | {"total": ended - began}
@@ -129,9 +146,6 @@ class _Chain:
 
     def _latest(self) -> dict[str, Any]:
         return self._lines()[-1]
-
-    def _first(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        return next(totals for totals in self._lines() if condition(totals))
 
     def _wait_for_fleet(
         self, condition: Callable[[dict[str, Any]], bool], what: str

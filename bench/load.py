@@ -52,8 +52,10 @@ class Client:
         """Subscribe, and wait for the answer."""
         wanted = b"".join(_text(name) + bytes([qos]) for name in filters)
         self.socket.sendall(_packet(0x82, b"\0\1" + wanted))
-        if self.socket.recv(100)[:1] != b"\x90":
+        answer = self.socket.recv(65536)
+        if answer[:1] != b"\x90":
             raise ConnectionError("the broker does not answer SUBSCRIBE")
+        self.rest = answer[4 + len(filters) :]  # messages may come right behind it
 
     def receive(self) -> list[str]:
         """Take what has come and acknowledge it. Returns the topics of the messages."""
