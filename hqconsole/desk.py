@@ -45,6 +45,7 @@ from buswire.messages import (
     Welcome,
     Work,
 )
+from buswire.names import identifier
 from buswire.topics import Channel, Identity, Topics
 from hqconsole.audience import Organisation
 from hqconsole.ledger import channels, deliveries, devices, directives, organisation
@@ -345,6 +346,9 @@ class Desk:
         match message:
             case Hello():
                 if device is None:
+                    if reason := _misnamed(identity):
+                        self._put_aside(batch, event, reason)
+                        return
                     device = devices.register(
                         batch.connection, identity, place, message, at=batch.at
                     )
@@ -549,3 +553,12 @@ class Desk:
             Snapshot(nonce=nonce, page=number, pages=len(pages), items=page)
             for number, page in enumerate(pages, start=1)
         ]
+
+
+def _misnamed(identity: Identity) -> str:
+    """Why a device that HQ has not heard of cannot be called so; empty if it can."""
+    try:
+        right = identifier(identity.device, "device")
+    except WireError as error:
+        return str(error)
+    return "" if right == identity.device else f"device {identity.device!r} is not in normal form C"
