@@ -38,6 +38,7 @@ Id = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Line = Annotated[str, Meta(max_length=500)]
 Text = Annotated[str, Meta(max_length=RECORD_BYTES_LIMIT)]
+Part = Annotated[int, Meta(ge=1, le=2**31)]
 
 
 class UnknownKindError(WireError):
@@ -69,8 +70,8 @@ class Audience(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `channels` is left empty when the list would be long; `mailboxes` and `digest` are always there.
     """
 
-    mailboxes: int
-    digest: str
+    mailboxes: Number
+    digest: Annotated[str, Meta(max_length=128)]
     channels: list[str] = []
 
 
@@ -147,8 +148,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     report: Annotated[str, Meta(min_length=1, max_length=128)]
     """Names the whole report; the hash of its content unless the caller chose a name."""
     name: Annotated[str, Meta(min_length=1, max_length=40)]
-    part: Annotated[int, Meta(ge=1)]
-    parts: Annotated[int, Meta(ge=1)]
+    part: Part
+    parts: Part
     columns: list[Line]
     rows: list[list[str | int | float | bool | None]]
 
