@@ -245,6 +245,7 @@ class Chain:
             self._set_up()
         except BaseException:
             self._end()
+            self._print_logs()
             raise
         return self
 
@@ -256,10 +257,14 @@ class Chain:
     ) -> None:
         self._end()
         daemons = [self.hub, *self.tills.values()]
-        for daemon in daemons:  # shown with a test that fails
-            print(f"--- {daemon.name}\n{daemon.said()[-1500:]}")
+        self._print_logs()
         for daemon in daemons if error is None else []:
             assert "Traceback" not in daemon.said(), f"{daemon.name}: {daemon.said()[-4000:]}"
+
+    def _print_logs(self) -> None:
+        """Say what the daemons said; pytest shows it with a test that fails."""
+        for daemon in (self.hub, *self.tills.values()):
+            print(f"--- {daemon.name}\n{daemon.said()[-1500:]}")
 
     def _set_up(self) -> None:
         self.hq("init", "--broker", f"mqtt://127.0.0.1:{self.bus.port}")
@@ -323,14 +328,14 @@ class Chain:
         """What a reader shows for programs."""
         return json.loads(self.hq(*words, "--json"))
 
-    def publish(self, *stores: str, role: str = "any", title: str = "") -> str:
+    def publish(self, *stores: str, role: str = "any", title: str = "", body: str = "") -> str:
         """Issue a directive with the command, to these stores or to all; the id it printed."""
         self._numbers += 1
         places = [word for store in stores for word in ("--store", store)] or ["--all"]
         if role != "any":
             places += ["--role", role]
         title = title or f"work {self._numbers}"
-        issued = self.hq_json("publish", title, *places, "--kind", "task")
+        issued = self.hq_json("publish", title, "--body", body, *places, "--kind", "task")
         self._note_directive(issued["id"], stores, role)
         return str(issued["id"])
 
@@ -471,13 +476,19 @@ class Chain:
 
     def wait_online(self) -> None:
         """Wait until every device is there."""
+        daemons = (self.hub, *self.tills.values())
         wait_until(
             lambda: (
-                self.rows("SELECT count(*) FROM device WHERE online = 1")[0][0] == len(self.tills)
+                any(daemon.returncode is not None for daemon in daemons)
+                or self._online() == len(self.tills)
             ),
             seconds=20,
             what="all devices to be there",
         )
+        assert self._online() == len(self.tills), "a daemon has died"
+
+    def _online(self) -> int:
+        return int(self.rows("SELECT count(*) FROM device WHERE online = 1")[0][0])
 
     def wait_arrived(self, store: str, number: str, *, seconds: float = 20) -> None:
         """Wait until an alert is in the ledger."""
