@@ -354,3 +354,57 @@ def test_escape_sequences_never_reach_a_terminal(chain: Chain, stranger: Strange
         assert text.strip()
         for code in ("\x1b", "\x07", "\r", "\x9b", "\u202e"):
             assert code not in text, (code, text)
+
+
+def test_dates_beyond_all_calendars_can_still_be_shown(chain: Chain, stranger: Stranger) -> None:
+    """A clock that is off by ages, in hello, records and an original, stops no command."""
+    stranger.hello(clock_at=-1e308)
+    directive = new_id()
+    original = {
+        "id": directive,
+        "title": "from the end of time",
+        "needs": "done",
+        "issued_at": 1e300,
+        "expires_at": 1e300,
+        "due": "tomorrow, perhaps",
+        "audience": {"mailboxes": 1, "digest": "", "channels": ["store/S001/any", "no/such/thing"]},
+    }
+    stranger.records(
+        {**_original(original), "at": 1e308},
+        {**_receipt(directive, "read"), "at": 1e308},
+        {
+            "kind": "reply",
+            "at": -1e308,
+            "data": {"directive": directive, "role": "any", "text": "?"},
+        },
+        {"at": 1e308, "data": {"alert": "incident", "fields": {"what": "late", "n": 1e300}}},
+    )
+    stranger.wait_acknowledged()
+    till = chain.till("S001")
+    item = wait_until(
+        lambda: next((one for one in till.inbox() if one["directive"] == directive), None),
+        what="the work at the store's other device",
+    )
+    assert item["title"] == "from the end of time"
+    for words in (
+        ("status",),
+        ("status", directive),
+        ("who", directive, "--state", "read"),
+        ("replies",),
+        ("alerts",),
+        ("tail", "--no-follow"),
+        ("stores",),
+        ("incidents",),
+        ("roster", "devices"),
+    ):
+        assert chain.hq(*words).strip(), words
+        if words[:2] != ("roster", "devices"):
+            chain.hq(*words, "--json")
+    for words in (("inbox", "--all"), ("show", str(item["number"])), ("status",)):
+        for more in ((), ("--json",)):
+            found = tool(*words, *more, home=till.home)
+            assert found.returncode == 0, (words, found.stderr)
+    with till.program() as program:
+        program.done(item["number"])
+    chain.wait_state(directive, "done")
+    chain.hq("cancel", directive)
