@@ -48,8 +48,8 @@ from buswire.messages import (
 from buswire.names import identifier
 from buswire.topics import Channel, Identity, Topics
 from hqconsole.audience import Organisation
-from hqconsole.ledger import channels, deliveries, devices, directives, organisation
-from hqconsole.ledger.arrivals import Arrivals, ask, wanted_of
+from hqconsole.ledger import channels, deliveries, devices, directives, forgotten, organisation
+from hqconsole.ledger.arrivals import Arrivals
 from hqconsole.ledger.devices import Device
 from hqconsole.ledger.progress import published_no, save_published_no
 from hqconsole.ledger.troubles import put_aside, record_incident
@@ -165,6 +165,7 @@ class Desk:
         self._sent: deque[tuple[float, int]] = deque()
         self._heads_at = 0.0
         self._nudge_at = 0.0
+        self._want_at: float | None = None
         self._expiry_at: float | None = None
         self._more_to_publish = False
         self._nudged: dict[Identity, float] = {}
@@ -211,6 +212,8 @@ class Desk:
         times = [self._heads_at, self._nudge_at]
         if self._more_to_publish:
             times.append(now)
+        if self._want_at is not None:
+            times.append(self._want_at)
         if self._expiry_at is not None:
             times.append(now + max(0.0, self._expiry_at - self._wall_clock()))
         return max(now, min(times))
@@ -237,6 +240,7 @@ class Desk:
         self._linked = True
         self._heads_at = batch.now
         self._nudge_at = batch.now + self.timing.nudge_seconds
+        self._want_at = batch.now + self.timing.want_seconds
         batch.out.append(self.greeting())
 
     def _link_down(self) -> None:
@@ -281,10 +285,30 @@ class Desk:
                 message = Heads(run=self.run, heads=heads)
                 batch.out.append(Publish(self.topics.heads(region), frame.encode(message)))
         self._nudge_moved(batch)
+        self._ask_for_forgotten(batch)
         if batch.now >= self._nudge_at:
             self._nudge_at = batch.now + self.timing.nudge_seconds
             self._sweep(batch)
             self._nudge_late(batch)
+
+    def _ask_for_forgotten(self, batch: _Batch) -> None:
+        """Make one device at a time send up what the ledger does not know and stores speak of.
+
+        Only a welcome can say what HQ wants, and the next beat may be minutes away.
+        """
+        if self._want_at is None:
+            if not batch.writes:
+                return
+        elif batch.now < self._want_at:
+            return
+        self._want_at = None
+        if forgotten.any_waiting(self.ledger.connection):
+            self._want_at = batch.now + self.timing.want_seconds
+            for directive_id, device_no, identity in forgotten.next_to_ask(
+                self.ledger.connection, at=batch.at, most=50
+            ):
+                forgotten.ask(batch.connection, directive_id, device_no, at=batch.at)
+                self._nudge(batch, identity, "HQ lacks a directive", 0.0)
 
     def _sweep(self, batch: _Batch) -> None:
         silent_since = batch.at - self.timing.offline_seconds
@@ -453,7 +477,7 @@ class Desk:
             pages=0 if isinstance(decision, Replay) else len(messages),
             uplink=uplink,
             answers=[self._answer(batch, device, work) for work in hello.unsure],
-            want=wanted_of(connection, device.no, most=20, at=batch.at),
+            want=forgotten.wanted_of(connection, device.no, most=20, at=batch.at),
             forgot=has_forgotten(hello, channels.Logs(connection)),
             lost=lost,
             store=place.facts,
@@ -531,7 +555,7 @@ class Desk:
                 )
             known = deliveries.answer(connection, work, device.place.store_no, device.mailbox_roles)
             return known or Answer(work=work, verdict="gone")
-        its_turn = ask(connection, work.directive, device.no, at=batch.at)
+        its_turn = forgotten.ask(connection, work.directive, device.no, at=batch.at)
         return Answer(work=work, verdict="unknown" if its_turn else "wait")
 
     def _snapshot(

@@ -31,8 +31,6 @@ from hqconsole.ledger.devices import Device
 from hqconsole.ledger.organisation import place_of
 from hqconsole.ledger.troubles import put_aside, record_incident
 
-ASK_AGAIN_SECONDS = 60.0
-
 
 class Arrivals:
     """Saves records and their effects in the caller's transaction."""
@@ -269,32 +267,3 @@ def known_device(connection: sqlite3.Connection, store_id: str, name: str) -> De
     """A device by its names."""
     place = place_of(connection, store_id)
     return None if place is None else devices.find(connection, Identity(store_id, name), place)
-
-
-def ask(connection: sqlite3.Connection, directive_id: str, device_no: int, *, at: float) -> bool:
-    """Whether this device is the one to send a forgotten directive up; one is asked at a time."""
-    row = connection.execute(
-        "SELECT device_no, asked_at FROM asked WHERE directive_id = ?", (directive_id,)
-    ).fetchone()
-    if row is not None and row[0] != device_no and at - row[1] < ASK_AGAIN_SECONDS:
-        return False
-    if row is None or row[0] != device_no:
-        connection.execute(
-            "INSERT INTO asked (directive_id, device_no, asked_at, first_asked_at)"
-            " VALUES (?1, ?2, ?3, ?3) ON CONFLICT (directive_id)"
-            " DO UPDATE SET device_no = ?2, asked_at = ?3",
-            (directive_id, device_no, at),
-        )
-    return True
-
-
-def wanted_of(connection: sqlite3.Connection, device_no: int, *, most: int, at: float) -> list[str]:
-    """Directives that HQ does not know and this device spoke of, as far as it is its turn."""
-    ids = [
-        directive_id
-        for (directive_id,) in connection.execute(
-            "SELECT DISTINCT directive_id FROM waiting WHERE device_no = ? LIMIT ?",
-            (device_no, most),
-        )
-    ]
-    return [directive_id for directive_id in ids if ask(connection, directive_id, device_no, at=at)]

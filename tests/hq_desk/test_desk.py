@@ -362,7 +362,8 @@ def test_receipts_wait_for_a_directive_that_hq_forgot(office: Office, tmp_path: 
     other.ledger.close()
     office.hello()
     done = receipt(directive_id, State.DONE)
-    office.hear(Records(log="act", after=START, records=[done]))
+    answers = office.hear(Records(log="act", after=START, records=[done]))
+    assert [type(one) for one in answers] == [Nudge, Ack], "the device is asked at once"
     assert office.hello().want == [directive_id]
     original = Record(
         id=new_id(),
