@@ -15,7 +15,7 @@ class DeskTiming:
     offline_seconds: float = 750.0
     """Two and a half beats: a device that was silent for so long is not there."""
     want_seconds: float = 1.0
-    """How often a device is looked for that may have what HQ forgot, while anything waits for it."""
+    """How often a device is looked for that may have what HQ forgot, while something waits."""
     sure_seconds: float = 10.0
     """A record counts as published when the link has lived for so long after sending it."""
     hellos_per_second: float = 400.0
