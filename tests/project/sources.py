@@ -35,23 +35,34 @@ def tree(path: str) -> ast.Module:
     return ast.parse((ROOT / path).read_text(encoding="utf-8"), path)
 
 
-def walk(path: str) -> Iterator[tuple[ast.AST, list[ast.AST]]]:
-    """Every node of a module with what it stands in, the outermost first."""
-    todo: list[tuple[ast.AST, list[ast.AST]]] = [(tree(path), [])]
-    while todo:
-        node, above = todo.pop()
-        yield node, above
-        todo += [(child, [*above, node]) for child in ast.iter_child_nodes(node)]
+@cache
+def nodes(path: str) -> dict[ast.AST, ast.AST | None]:
+    """Every node of a module with the one that it stands in."""
+    found: dict[ast.AST, ast.AST | None] = {tree(path): None}
+    for node in ast.walk(tree(path)):
+        for child in ast.iter_child_nodes(node):
+            # The marks of loading and storing are shared by all nodes, and nobody asks for them.
+            if not isinstance(child, ast.expr_context | ast.operator):
+                found[child] = node
+    return found
+
+
+def above(path: str, node: ast.AST) -> Iterator[ast.AST]:
+    """What a node stands in, the innermost first."""
+    outer = nodes(path)[node]
+    while outer is not None:
+        yield outer
+        outer = nodes(path)[outer]
 
 
 def imports(path: str) -> Iterator[Import]:
     """Every import of a module, also those inside functions."""
-    for node, above in walk(path):
+    for node in nodes(path):
         if isinstance(node, ast.Import | ast.ImportFrom):
             runs = not any(
                 isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef)
                 or (isinstance(outer, ast.If) and "TYPE_CHECKING" in ast.unparse(outer.test))
-                for outer in above
+                for outer in above(path, node)
             )
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]

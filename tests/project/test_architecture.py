@@ -7,7 +7,16 @@ from fnmatch import fnmatch
 
 import pytest
 
-from tests.project.sources import PACKAGES, ROOT, imports, modules, tracked_files, walk
+from tests.project.sources import (
+    PACKAGES,
+    ROOT,
+    above,
+    imports,
+    modules,
+    nodes,
+    tracked_files,
+    tree,
+)
 
 MAY_IMPORT = {
     "buswire": set[str](),
@@ -126,7 +135,7 @@ def test_sql_is_in_database_modules_only() -> None:
     found = []
     users = set()
     for path in modules():
-        for node, _ in walk(path):
+        for node in nodes(path):
             runs = (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
@@ -186,7 +195,7 @@ def _is_guard(node: ast.AST) -> bool:
 def _posix_uses(path: str) -> list[tuple[str, bool]]:
     """What a module uses that Windows has not, and whether each use is guarded."""
     uses: list[tuple[str, bool]] = []
-    for node, above in walk(path):
+    for node in nodes(path):
         names: set[str] = set()
         if isinstance(node, ast.Import):
             names = {alias.name for alias in node.names} & POSIX_MODULES
@@ -196,7 +205,7 @@ def _posix_uses(path: str) -> list[tuple[str, bool]]:
             names |= {alias.name for alias in node.names} & POSIX_NAMES.get(module, set())
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             names = {node.attr} & POSIX_NAMES.get(node.value.id, set())
-        guarded = any(_is_guard(outer) for outer in above)
+        guarded = any(_is_guard(outer) for outer in above(path, node)) if names else False
         uses += [(f"{path}:{getattr(node, 'lineno', 0)} {name}", guarded) for name in names]
     return uses
 
@@ -214,8 +223,7 @@ def test_the_agent_needs_no_posix() -> None:
 def test_every_module_says_what_it_owns(folder: str) -> None:
     """A docstring of at least a sentence."""
     for path in modules(folder):
-        source = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-        text = ast.get_docstring(source) or ""
+        text = ast.get_docstring(tree(path)) or ""
         assert len(text) >= 15, f"{path} has no docstring"
         assert text.split("\n")[0].rstrip()[-1] in ".:?!", f"{path}: its first line is a sentence"
 
@@ -223,7 +231,7 @@ def test_every_module_says_what_it_owns(folder: str) -> None:
 def test_every_test_says_the_truth_it_proves() -> None:
     """One line at least, in each test of the suite."""
     for path in modules("tests"):
-        for node, _ in walk(path):
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith(
                 "test_"
             ):
