@@ -1,6 +1,6 @@
 """What the verbs share: options that mean the same everywhere, and words for the same things."""
 
-import os
+import getpass
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,10 +28,11 @@ def by_option(command: F) -> F:
 
 
 def _user() -> str:
-    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
-        if found := os.environ.get(name):
-            return found
-    return ""
+    """The name of this machine's user; empty where there is none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return ""
 
 
 def most_option(command: F) -> F:
