@@ -19,7 +19,7 @@ demo: $(READY)  ## a small chain on this machine, from first directive to proof
 	@$(BIN)/hq demo
 
 test: $(READY)  ## all tests, under five minutes
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 4
 
 check: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -21,139 +21,55 @@ Rules that were paid for, each with a loss when it is left out:
   other beliefs are not trusted either: the device asks for a snapshot.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from buswire.cursors import START, Cursor, Misfit, advance, fit
+from buswire.device_words import (
+    Desk,
+    Effect,
+    Learn,
+    Listen,
+    Reset,
+    Saved,
+    Send,
+    Strange,
+    Take,
+    Timing,
+)
 from buswire.errors import WireError
 from buswire.messages import (
     LOGS,
     UNSURE_LIMIT,
     Ack,
-    Answer,
     AnyMessage,
     Backlog,
-    Bye,
     Heads,
     Hello,
     Hub,
     Log,
     Nudge,
-    Record,
     Records,
     Snapshot,
-    SnapshotItem,
-    StoreFacts,
     Welcome,
-    Work,
 )
 from buswire.topics import Channel
-from buswire.uplink import Outbox, Settled, UplinkWriter
-
-MESSAGES_OF_HQ = (Welcome, Ack, Records, Snapshot, Nudge, Heads, Hub)
+from buswire.uplink import Settled, UplinkWriter
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Every wait of the machine, in seconds; tests and simulations shorten them."""
-
-    connect_jitter_seconds: float = 0.5
-    gap_jitter_seconds: float = 2.0
-    heads_jitter_seconds: float = 5.0
-    retry_first_seconds: float = 5.0
-    retry_most_seconds: float = 120.0
-    spacing_seconds: float = 1.0
-    """The least time between two hellos, unless the first one made progress."""
-    beat_seconds: float = 300.0
-    unsure_first_seconds: float = 1.0
-    unsure_most_seconds: float = 60.0
-    ack_seconds: float = 20.0
-    """How long records may stay unacknowledged before the device says hello about them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """What the database remembers of the protocol."""
-
-    install: str
-    set_version: Cursor = START
-    cursors: Mapping[Channel, Cursor] = field(default_factory=dict)
-    acked: Mapping[Log, tuple[Cursor, int]] = field(default_factory=dict)
-    region: str = ""
-
-
-class Desk(Outbox, Protocol):
-    """What the machine reads of the device's database."""
-
-    def unsure(self, most: int) -> Sequence[Work]:
-        """Open work that HQ did not name in the latest snapshot, the longest unasked first."""
-
-    def pending(self, log: Log) -> int:
-        """How many entries of the log lie behind its acknowledged position."""
-
-
-# --- effects -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Publish on the device's `from` topic, after the commit; nothing is owed if that fails."""
-
-    message: Hello | Records | Bye
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """Make the subscriptions those of this region and these channels, after the commit."""
-
-    region: str
-    channels: tuple[Channel, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Take:
-    """Save these records' effects, each id once, and the cursor behind them."""
-
-    channel: Channel
-    records: Sequence[Record]
-    cursor: Cursor
-
-
-@dataclass(frozen=True, slots=True)
-class Reset:
-    """Save a snapshot: all of it or nothing.
-
-    Open work that `items` does not name becomes unsure. An item outranks what is saved, except
-    signed cancels (send those up as originals) and the device's own statements.
-    """
-
-    set_version: Cursor
-    cursors: Mapping[Channel, Cursor]
-    items: Sequence[SnapshotItem]
-    facts: StoreFacts
-
-
-@dataclass(frozen=True, slots=True)
-class Learn:
-    """Save HQ's answers about unsure work, and send up the originals it wants."""
-
-    answers: Sequence[Answer]
-    want: Sequence[str]
-    facts: StoreFacts
-    lost: Mapping[Log, int]
-    forgot: bool = False
-    """HQ's ledger is an older copy: send up the signed cancels, which it may lack."""
-
-
-@dataclass(frozen=True, slots=True)
-class Strange:
-    """Keep aside and report: HQ said something that this device cannot use."""
-
-    what: str
-
-
-Effect = Send | Listen | Take | Reset | Learn | Settled | Strange
+__all__ = [
+    "Desk",
+    "DeviceMachine",
+    "Effect",
+    "Learn",
+    "Listen",
+    "Reset",
+    "Saved",
+    "Send",
+    "Settled",
+    "Strange",
+    "Take",
+    "Timing",
+]
 
 
 class DeviceMachine:
