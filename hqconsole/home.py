@@ -45,7 +45,7 @@ class HqSettings:
         root: What all topics begin with.
         username: Towards the broker, if it wants one.
         password: Likewise.
-        qos: Of what the hub publishes and subscribes, 0 or 1.
+        qos: Of what the hub publishes and subscribes, 0 or 1; see docs/decisions/0004-wire-qos.md.
         keepalive_seconds: As `buskit.link_settings` has it.
         reconnect_most_seconds: The longest pause between attempts to reach a broker.
         timing: Waits and bounds of the protocol.
@@ -57,7 +57,7 @@ class HqSettings:
     root: str = DEFAULT_ROOT
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    qos: int = 1
+    qos: int = 0
     keepalive_seconds: int = 30
     reconnect_most_seconds: float = 10.0
     timing: DeskTiming = field(default_factory=DeskTiming)
@@ -111,7 +111,7 @@ def parse_settings(raw: Mapping[str, Any]) -> HqSettings:
         root=Topics(_typed(link, "root", str, DEFAULT_ROOT, "link.")).root,
         username=_typed(link, "username", str, None, "link."),
         password=_typed(link, "password", str, None, "link."),
-        qos=_typed(link, "qos", int, 1, "link."),
+        qos=_typed(link, "qos", int, 0, "link."),
         keepalive_seconds=_typed(link, "keepalive_seconds", int, 30, "link."),
         reconnect_most_seconds=_typed(link, "reconnect_most_seconds", float, 10.0, "link."),
         timing=_timing(_table(raw, "timing")),

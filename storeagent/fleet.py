@@ -57,7 +57,7 @@ class FleetSettings:
 
     brokers: tuple[str, ...]
     root: str
-    qos: int = 1
+    qos: int = 0
     keepalive_seconds: int = 60
     connects_per_second: float = 200.0
     answers: tuple[State, ...] = ()

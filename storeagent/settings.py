@@ -53,7 +53,7 @@ class AgentSettings:
     root: str = DEFAULT_ROOT
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    qos: int = 1
+    qos: int = 0
     keepalive_seconds: int = 30
     reconnect_most_seconds: float = 60.0
     hook: HookSettings | None = None
@@ -111,7 +111,7 @@ def parse_settings(raw: Mapping[str, Any]) -> AgentSettings:
         root=Topics(_typed(link, "root", str, DEFAULT_ROOT, "link.")).root,
         username=_typed(link, "username", str, f"{store}.{raw['device']}", "link."),
         password=_typed(link, "password", str, None, "link."),
-        qos=_typed(link, "qos", int, 1, "link."),
+        qos=_typed(link, "qos", int, 0, "link."),
         keepalive_seconds=_typed(link, "keepalive_seconds", int, 30, "link."),
         reconnect_most_seconds=_typed(link, "reconnect_most_seconds", float, 60.0, "link."),
         hook=_hook(_table(raw, "hook")),

@@ -46,7 +46,7 @@ _ANSWERS = {
 @click.option("--reply-ratio", default=0.0, type=click.FloatRange(0, 1))
 @click.option("--alerts-per-second", default=0.0, type=click.FloatRange(0))
 @click.option("--connects-per-second", default=200.0, type=click.FloatRange(0.1))
-@click.option("--qos", default=1, type=click.IntRange(0, 1))
+@click.option("--qos", default=0, type=click.IntRange(0, 1))
 @click.option("--seed", default=1)
 @click.option("--time-scale", default=1.0, type=click.FloatRange(0.001), help="Of all waits.")
 @click.option("--beat-seconds", type=click.FloatRange(0.1), help="How often each says hello.")

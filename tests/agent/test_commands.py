@@ -355,7 +355,7 @@ def test_importing_the_api_loads_neither_the_link_nor_the_contract(home: Path) -
 def test_settings_have_their_defaults() -> None:
     """What is not set is what the documentation says."""
     settings = AgentSettings(store="S", device="d")
-    assert settings.qos == 1
+    assert settings.qos == 0
     assert settings.limits.rows == 2_000_000
     assert settings.limits.size_bytes == 512 * 1024 * 1024
     assert str(settings.identity) == "S.d"

@@ -48,8 +48,11 @@ def _last(fleet: subprocess.Popen[str]) -> dict[str, Any]:
     return last
 
 
-def test_a_light_device_takes_work_and_answers_it(tmp_path: Path, bus: BrokerProcess) -> None:
-    """Receipts, read and done, a reply, and totals that add up."""
+@pytest.mark.parametrize("qos", ["0", "1"])
+def test_a_light_device_takes_work_and_answers_it(
+    tmp_path: Path, bus: BrokerProcess, qos: str
+) -> None:
+    """Receipts, read and done, a reply, and totals that add up, whatever the wire QoS."""
     hq = LiveHeadOffice(bus.port)
     assert hq.ready.wait(20 * TIME_SCALE)
     names = tmp_path / "names.jsonl"
@@ -57,7 +60,7 @@ def test_a_light_device_takes_work_and_answers_it(tmp_path: Path, bus: BrokerPro
     fleet = _fleet(
         bus,
         *("--identities", str(names), "--answer", "read,done", "--within", "0.3"),
-        *("--reply-ratio", "1"),
+        *("--reply-ratio", "1", "--qos", qos),
     )
     try:
         for number in (1, 2, 3):
