@@ -55,7 +55,6 @@ from buswire.messages import (
 from buswire.topics import Channel
 from buswire.uplink import Settled, UplinkWriter
 
-
 __all__ = [
     "Desk",
     "DeviceMachine",
