@@ -51,7 +51,8 @@ class Operators:
 
     def act(self) -> None:
         """Issue a directive, or withdraw one."""
-        if self.world.journal.directives and self.world.timeline.chance(0.12):
+        share = self.world.scenario.withdrawn_share
+        if self.world.journal.directives and self.world.timeline.chance(share):
             self._cancel()
         else:
             self._issue()
@@ -63,7 +64,7 @@ class Operators:
         stores = [row.store_id for row in world.roster.values()]
         if place < 0.35:
             selector = Selector(everyone=True, roles=roles)
-        elif place < 0.65:
+        elif place < 0.7:
             selector = Selector(regions=(random.choice(REGIONS),), roles=roles)
         else:
             selector = Selector(stores=(random.choice(stores),), roles=roles)
@@ -89,7 +90,8 @@ class Operators:
     def _cancel(self) -> None:
         world = self.world
         known = list(world.journal.directives)
-        directive = world.timeline.random.choice(known[-12:])
+        newest = 1 if world.timeline.chance(0.3) else 12
+        directive = world.timeline.random.choice(known[-newest:])
         try:
             world.hq.cancel(directive)
         except HqError:

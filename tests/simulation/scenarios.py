@@ -16,8 +16,15 @@ class Scenario:
     """How often each method of `Faults` strikes."""
     at_least: Mapping[str, float] = field(default_factory=dict)
     """How often each thing must have happened per hundred seeds, or the run proves nothing."""
-    trouble_seconds: float = 45.0
+    trouble_seconds: float = 40.0
     stores: int = 3
+    devices: tuple[int, ...] = (1, 2, 2)
+    """How many a store has; one of these."""
+    issue_seconds: float = 4.0
+    say_seconds: float = 1.2
+    withdrawn_share: float = 0.12
+    """How much of what operators do is withdrawing; often the newest directive, at once."""
+    """How long it takes on average until somebody at HQ, or in a store, does something."""
     reopens: bool = False
     """Whether HQ may truly open again what it had closed, so that a device shows it once more."""
 
@@ -35,7 +42,7 @@ _ROSTER = {
     "new_device": 0.01,
     "closed_for_a_while": 0.015,
 }
-_LEDGER = {"ledger_copied": 0.10, "ledger_put_back": 0.03}
+_LEDGER = {"ledger_copied": 0.10, "ledger_put_back": 0.05}
 
 CALM = Scenario(
     "calm",
@@ -106,6 +113,44 @@ ROSTER_MOVES = Scenario(
     },
     reopens=True,
 )
+CROSSINGS = Scenario(
+    "crossings",
+    loss=0.12,
+    delay_most_seconds=2.5,
+    rates={"roles_of_device": 0.3, "moved": 0.15, "moved_there_and_back": 0.1, "unplug": 0.05},
+    at_least={
+        "messages overtaking": 5000,
+        "devices changed roles": 500,
+        "stores moved": 300,
+        "stores moved there and back": 150,
+        "directives cancelled": 150,
+    },
+    stores=2,
+    devices=(2, 3),
+    issue_seconds=2.0,
+    say_seconds=0.5,
+    withdrawn_share=0.3,
+    reopens=True,
+)
+OVERTAKING = Scenario(
+    "overtaking",
+    loss=0.2,
+    duplication=0.05,
+    delay_most_seconds=2.5,
+    rates={"moved": 0.1, "unplug": 0.02},
+    at_least={
+        "messages overtaking": 5000,
+        "messages lost": 5000,
+        "stores moved": 200,
+        "directives cancelled": 150,
+    },
+    stores=4,
+    devices=(2, 2, 3),
+    issue_seconds=2.0,
+    say_seconds=0.4,
+    withdrawn_share=0.35,
+    reopens=True,
+)
 LEDGER_RESTORE = Scenario(
     "ledger restore",
     loss=0.05,
@@ -146,6 +191,8 @@ SCENARIOS: Mapping[str, Scenario] = {
         HUB_CRASHES,
         DEVICE_DISASTERS,
         ROSTER_MOVES,
+        CROSSINGS,
+        OVERTAKING,
         LEDGER_RESTORE,
         EVERYTHING,
     )

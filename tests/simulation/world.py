@@ -29,6 +29,7 @@ from tests.simulation.scenarios import Scenario
 from tests.simulation.templates import device_image, ledger_image
 from tests.simulation.timeline import Timeline
 
+_FIRST_CONTACT_SECONDS = 5.0
 QUIET_SECONDS = 300.0
 """So long after the last fault all must agree, at the latest."""
 _LOOK_SECONDS = 25.0
@@ -104,9 +105,10 @@ class World:
 
     def _live(self) -> None:
         self._set_up()
+        self.timeline.run_until(_FIRST_CONTACT_SECONDS)
         self._plan_people()
         self.faults.begin()
-        self.timeline.run_until(self.scenario.trouble_seconds)
+        self.timeline.run_until(self.timeline.now + self.scenario.trouble_seconds)
         self.faults.end()
         self.oracle.calm_begins()
         latest = self.timeline.now + QUIET_SECONDS
@@ -125,15 +127,19 @@ class World:
             self.roster[row.store_id] = row
         self.keepers.save()
         for row in list(self.roster.values()):
-            for number in range(1, random.choice((1, 2, 2)) + 1):
+            for number in range(1, random.choice(self.scenario.devices) + 1):
                 asked = random.choice(((), (), row.roles[:1]))
                 machine = self.add_machine(Identity(row.store_id, f"till-{number}"), roles=asked)
-                self.timeline.after(self.timeline.between(0.0, 5.0), machine.start)
+                self.timeline.after(self.timeline.between(0.0, 4.0), machine.start)
         self.timeline.after(self.timeline.between(0.0, 3.0), self.hq.start)
 
     def _plan_people(self) -> None:
-        trouble = self.scenario.trouble_seconds
-        for act, mean in ((self.operators.act, 4.0), (self.staff.act, 1.2)):
-            at = 0.5
-            while (at := at + self.timeline.random.expovariate(1 / mean)) < trouble:
+        end = self.timeline.now + self.scenario.trouble_seconds
+        scenario = self.scenario
+        for act, mean in (
+            (self.operators.act, scenario.issue_seconds),
+            (self.staff.act, scenario.say_seconds),
+        ):
+            at = self.timeline.now
+            while (at := at + self.timeline.random.expovariate(1 / mean)) < end:
                 self.timeline.at(at, act)
