@@ -26,13 +26,10 @@ from buskit.database import Database
 from buswire import frame
 from buswire.cursors import Cursor, Misfit, advance, fit
 from buswire.errors import WireError
-from buswire.headoffice import Replay, entries_lost, has_forgotten, judge
 from buswire.messages import (
     LOGS,
     Ack,
-    Answer,
     AnyMessage,
-    Backlog,
     Bye,
     Heads,
     Hello,
@@ -40,19 +37,17 @@ from buswire.messages import (
     Log,
     Nudge,
     Records,
-    Snapshot,
-    SnapshotItem,
     Welcome,
-    Work,
 )
 from buswire.names import identifier
-from buswire.topics import Channel, Identity, Topics
+from buswire.topics import Identity, Topics
+from hqconsole.answering import Answering
 from hqconsole.audience import Organisation
-from hqconsole.ledger import channels, deliveries, devices, directives, forgotten, organisation
+from hqconsole.ledger import channels, devices, directives, forgotten, organisation
 from hqconsole.ledger.arrivals import Arrivals
 from hqconsole.ledger.devices import Device
 from hqconsole.ledger.progress import published_no, save_published_no
-from hqconsole.ledger.troubles import put_aside, record_incident
+from hqconsole.ledger.troubles import put_aside
 from hqconsole.timing import DeskTiming
 
 # --- events and what is to be done after a batch -------------------------------------------------
@@ -442,48 +437,17 @@ class Desk:
             late = (batch.hellos - self.timing.hellos_per_batch) / self.timing.hellos_per_second
             self._welcome_later(batch, device, hello, 1.0 + late)
             return
-        connection = batch.connection
-        self._note_history(batch, device, hello)
-        devices.note_hello(connection, device, hello, at=batch.at)
-        uplink, lost = self._uplinks(batch, device, hello)
-        place = device.place
-        set_of_device = organisation.channels_for(place, device.identity.store, device.roles)
-        heads = channels.heads(connection, set_of_device)
-        decision = judge(
+        self._told[device.identity] = device.place.set_version
+        answering = Answering(
+            batch.connection,
+            device,
             hello,
-            set_version=place.set_version,
-            heads=heads,
-            logs=channels.Logs(connection),
-            most_records=self.timing.replay_records,
-        )
-        self._told[device.identity] = place.set_version
-        messages: list[AnyMessage] = []
-        through: dict[Channel, Cursor] = {}
-        if isinstance(decision, Replay):
-            replayed, through = channels.replay(
-                connection, decision.after, most_bytes=self.timing.replay_bytes
-            )
-            messages += replayed
-        else:
-            messages += self._snapshot(connection, device, hello.nonce)
-        welcome = Welcome(
-            nonce=hello.nonce,
             run=self.run,
             at=batch.at,
-            mode="replay" if isinstance(decision, Replay) else "snapshot",
-            set_version=place.set_version,
-            heads={str(channel): head for channel, head in heads.items()},
-            through={str(channel): cursor for channel, cursor in through.items()},
-            pages=0 if isinstance(decision, Replay) else len(messages),
-            uplink=uplink,
-            answers=[self._answer(batch, device, work) for work in hello.unsure],
-            want=forgotten.wanted_of(connection, device.no, most=20, at=batch.at),
-            forgot=has_forgotten(hello, channels.Logs(connection)),
-            lost=lost,
-            store=place.facts,
+            new_id=self._new_id,
+            timing=self.timing,
         )
-        self._tell(batch, device.identity, welcome)
-        for message in messages:
+        for message in answering.messages():
             self._tell(batch, device.identity, message)
 
     def _welcome_later(self, batch: _Batch, device: Device, hello: Hello, seconds: float) -> None:
@@ -491,92 +455,6 @@ class Desk:
             nonce=hello.nonce, run=self.run, at=batch.at, mode="later", later_seconds=seconds
         )
         self._tell(batch, device.identity, message)
-
-    def _note_history(self, batch: _Batch, device: Device, hello: Hello) -> None:
-        """Tell operators of a device whose database is not the one that was here before."""
-        if device.install and device.install != hello.install:
-            record_incident(
-                batch.connection, "device set up anew", at=batch.at, device_no=device.no
-            )
-        elif device.install and hello.cursors and hello.set_version.seq == 0:
-            record_incident(
-                batch.connection,
-                "device is an older copy, or HQ was",
-                at=batch.at,
-                device_no=device.no,
-            )
-
-    def _uplinks(
-        self, batch: _Batch, device: Device, hello: Hello
-    ) -> tuple[dict[Log, Cursor], dict[Log, int]]:
-        cursors: dict[Log, Cursor] = {}
-        lost: dict[Log, int] = {}
-        new_disk = bool(device.install) and device.install != hello.install
-        for log in LOGS:
-            cursor, heard_head = devices.uplink(batch.connection, device.no, log)
-            backlog = hello.uplink.get(log, Backlog())
-            cursors[log] = cursor
-            missing = entries_lost(
-                heard_head=heard_head, cursor=cursor, backlog=backlog, new_disk=new_disk
-            )
-            known_seq = cursor.seq if new_disk else backlog.acked.seq
-            reaches = max(cursor.seq, known_seq + backlog.pending)
-            if missing:
-                lost[log] = missing
-                record_incident(
-                    batch.connection,
-                    "entries may be lost",
-                    at=batch.at,
-                    device_no=device.no,
-                    log=log,
-                    entries=missing,
-                )
-            devices.save_uplink(
-                batch.connection,
-                device.no,
-                log,
-                cursor,
-                heard_head=reaches if missing else max(heard_head, reaches),
-                pending=backlog.pending,
-            )
-        return cursors, lost
-
-    def _answer(self, batch: _Batch, device: Device, work: Work) -> Answer:
-        connection = batch.connection
-        known = deliveries.answer(connection, work, device.place.store_no, device.mailbox_roles)
-        if known is not None:
-            return known
-        directive_no = directives.number_of(connection, work.directive)
-        if directive_no is not None:
-            mailboxes = deliveries.mailboxes_of(connection, device.place.store_no, [work.role])
-            for mailbox_no in mailboxes:
-                directives.add_to_adopted(
-                    connection, directive_no, mailbox_no, at=batch.at, new_id=self._new_id
-                )
-            known = deliveries.answer(connection, work, device.place.store_no, device.mailbox_roles)
-            return known or Answer(work=work, verdict="gone")
-        its_turn = forgotten.ask(connection, work.directive, device.no, at=batch.at)
-        return Answer(work=work, verdict="unknown" if its_turn else "wait")
-
-    def _snapshot(
-        self, connection: sqlite3.Connection, device: Device, nonce: str
-    ) -> list[AnyMessage]:
-        """The pages of a snapshot: none where nothing is open."""
-        place = device.place
-        mailboxes = deliveries.mailboxes_of(connection, place.store_no, device.mailbox_roles)
-        pages: list[list[SnapshotItem]] = []
-        size = self.timing.page_bytes
-        for item in deliveries.open_work(connection, mailboxes):
-            item_bytes = len(bytes(item.data)) + 100
-            if size + item_bytes > self.timing.page_bytes:
-                pages.append([])
-                size = 0
-            pages[-1].append(item)
-            size += item_bytes
-        return [
-            Snapshot(nonce=nonce, page=number, pages=len(pages), items=page)
-            for number, page in enumerate(pages, start=1)
-        ]
 
 
 def _misnamed(identity: Identity) -> str:

@@ -17,9 +17,9 @@ from buswire.cursors import Cursor, Misfit
 from buswire.device import DeviceMachine, Listen
 from buswire.messages import Ack, Hello, Snapshot, Welcome
 from buswire.topics import Channel
-from hqconsole import desk
+from hqconsole import answering, desk
 from hqconsole.desk import Desk
-from hqconsole.ledger import arrivals, devices, directives, organisation
+from hqconsole.ledger import arrivals, devices, directives, forgotten, organisation
 from hqconsole.ledger.opening import ledger_from_bytes
 from storeagent.core import AgentCore
 from storeagent.effects import Effects
@@ -56,8 +56,8 @@ def cursor_ids(patch: Patch) -> None:
     def judge(hello: Hello, **more: Any) -> object:
         return headoffice.judge(hello, **(more | {"logs": AnyLogs()}))
 
-    patch.setattr(desk, "judge", judge)
-    patch.setattr(desk, "has_forgotten", lambda *_: False)
+    patch.setattr(answering, "judge", judge)
+    patch.setattr(answering, "has_forgotten", lambda *_: False)
     patch.setattr("buswire.device.fit", fit)
     patch.setattr(desk, "fit", fit)
 
@@ -75,7 +75,7 @@ def set_version(patch: Patch) -> None:
         return real(self, message, now)
 
     real = DeviceMachine._on_welcome
-    patch.setattr(desk, "judge", judge)
+    patch.setattr(answering, "judge", judge)
     patch.setattr(DeviceMachine, "_on_welcome", on_welcome)
 
 
@@ -358,7 +358,7 @@ def late_statements(patch: Patch) -> None:
 
 def reported_losses(patch: Patch) -> None:
     """HQ says what may have died with a device's disk."""
-    patch.setattr(desk, "entries_lost", lambda **_: 0)
+    patch.setattr(answering, "entries_lost", lambda **_: 0)
 
 
 def told_adopted(patch: Patch) -> None:
@@ -375,12 +375,12 @@ def told_adopted(patch: Patch) -> None:
 
 def wants_originals(patch: Patch) -> None:
     """HQ asks for the directives of which it has receipts only."""
-    patch.setattr(desk, "wanted_of", lambda *_, **__: [])
+    patch.setattr(forgotten, "wanted_of", lambda *_, **__: [])
 
 
 def forgotten_cancels(patch: Patch) -> None:
     """HQ says that it has forgotten something, so that held withdrawals come back."""
-    patch.setattr(desk, "has_forgotten", lambda *_: False)
+    patch.setattr(answering, "has_forgotten", lambda *_: False)
 
 
 def republished(patch: Patch) -> None:
