@@ -75,7 +75,14 @@ class Arrivals:
         return None if row is None else int(row[0])
 
     def _take_effect(
-        self, device: Device, kind: str, said_at: float, data: bytes, arrival_no: int
+        self,
+        device: Device,
+        kind: str,
+        said_at: float,
+        data: bytes,
+        arrival_no: int,
+        *,
+        waited: bool = False,
     ) -> None:
         try:
             said = decode_data(kind, data, DEVICE_KINDS)
@@ -94,7 +101,7 @@ class Arrivals:
             return
         match said:
             case Receipt():
-                self._receipt(device, said, said_at, arrival_no)
+                self._receipt(device, said, said_at, arrival_no, waited=waited)
             case Reply():
                 self._reply(device, said, arrival_no)
             case Report():
@@ -137,7 +144,9 @@ class Arrivals:
             )
         return directive_no
 
-    def _receipt(self, device: Device, said: Receipt, said_at: float, arrival_no: int) -> None:
+    def _receipt(
+        self, device: Device, said: Receipt, said_at: float, arrival_no: int, *, waited: bool
+    ) -> None:
         if said.state not in SAYABLE:
             self._mark(arrival_no, "not a store's state")
             return
@@ -169,7 +178,10 @@ class Arrivals:
             self._mark(arrival_no, "too late")
         moved_on = moved.verdict in {Verdict.MOVES, Verdict.MOVES_LATE}
         beyond_delivered = deliveries.STATE_CODES[said.state] > 1
-        if moved_on and beyond_delivered and devices.siblings(self._connection, device):
+        # What waited was said before the directive was issued again: by a device that may have
+        # lost its disk since, and takes the directive as new.
+        unaware = waited or devices.siblings(self._connection, device)
+        if moved_on and beyond_delivered and unaware:
             directives.tell_siblings(
                 self._connection,
                 said.directive,
@@ -260,7 +272,7 @@ class Arrivals:
         for no, kind, said_at, data, store_id, name in rows:
             device = known_device(self._connection, store_id, name)
             if device is not None:
-                self._take_effect(device, kind, said_at, data, no)
+                self._take_effect(device, kind, said_at, data, no, waited=True)
 
 
 def known_device(connection: sqlite3.Connection, store_id: str, name: str) -> Device | None:
