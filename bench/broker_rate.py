@@ -8,7 +8,7 @@ stores speak QoS 1; at QoS 0 the stores' subscriptions stay the same.
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from bench.figures import Aim, Figure, Setting, median, ratio_of_medians
+from bench.figures import Aim, Figure, Setting, median, paired_ratio
 from bench.load import Stores
 from bench.processes import embedded_broker, plain_amqtt
 
@@ -46,7 +46,7 @@ def run(setting: Setting) -> Sequence[Figure]:
                 f"unicast at QoS {qos} to 1,000 stores, against 100",
                 median(many),
                 "/s",
-                ratio_of_medians(many, few),
+                paired_ratio(many, few),
                 Aim("ratio", "at least", 0.8),
                 {"at_100_per_second": round(median(few))},
             ),
@@ -55,7 +55,7 @@ def run(setting: Setting) -> Sequence[Figure]:
                 f"unicast at QoS {qos} to 1,000 stores, against plain amqtt",
                 median(many),
                 "/s",
-                ratio_of_medians(many, plain),
+                paired_ratio(many, plain),
                 Aim("ratio", "at least", 2.5),
                 {"plain_per_second": round(median(plain))},
             ),

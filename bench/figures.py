@@ -96,6 +96,6 @@ def median(values: Sequence[float]) -> float:
     return float(statistics.median(values))
 
 
-def ratio_of_medians(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """How ours compares with theirs, both measured in turns."""
-    return median(ours) / median(theirs)
+def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """How ours compares with theirs: the median over turns, each against its own neighbour."""
+    return median([one / other for one, other in zip(ours, theirs, strict=True)])

@@ -51,9 +51,10 @@ def run(setting: Setting) -> Sequence[Figure]:
         waits: list[float] = []
         with Agent(home) as api:
             for number in range(setting.pick(60, 15)):
-                api.alert("replenishment", sku=str(number), on_hand=3, reorder_point=12)
+                fields = {"sku": str(number), "on_hand": 3, "reorder_point": 12}
+                recorded = api.alert("replenishment", **fields)
                 said = time.perf_counter()
-                waits.append((_next(heard, Received) - said) * 1000)
+                waits.append((_next(heard, Received, recorded.id.encode()) - said) * 1000)
                 time.sleep(0.02 + 0.03 * (number % 3))  # the daemon is asleep again
     waits.sort()
     return [
@@ -74,9 +75,11 @@ def run(setting: Setting) -> Sequence[Figure]:
     ]
 
 
-def _next(heard: "queue.SimpleQueue[tuple[float, LinkEvent]]", kind: type) -> float:
-    """Wait for an event of this kind. Returns when it happened."""
+def _next(
+    heard: "queue.SimpleQueue[tuple[float, LinkEvent]]", kind: type, content: bytes = b""
+) -> float:
+    """Wait for an event of this kind, a message with this in it. Returns when it happened."""
     while True:
         at, event = heard.get(timeout=PATIENCE_SECONDS)
-        if isinstance(event, kind):
+        if isinstance(event, kind) and content in getattr(event, "payload", b""):
             return at
