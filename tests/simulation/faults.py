@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from buswire.topics import Identity
+from hqconsole.audience import Selector
 from tests.simulation.machine import Machine
 from tests.simulation.people import REGIONS, ROLES, make_store
 from tests.simulation.templates import device_image
@@ -241,6 +242,21 @@ class Faults:
         self._move(store)
         world.operators.act()
         world.timeline.after(world.timeline.between(0.0, 3.0), lambda: self._move(store))
+
+    def issued_in_error(self) -> None:
+        """A region gets a directive, then one more store, and the directive is withdrawn.
+
+        So the withdrawal goes by other channels than the directive, and may overtake it.
+        """
+        world = self.world
+        region = world.timeline.random.choice(REGIONS)
+        directive = world.operators.issue(Selector(regions=(region,)))
+        others = [store for store, row in world.roster.items() if row.region != region]
+        if directive is None or not others:
+            return
+        world.counts["directives issued in error"] += 1
+        self._move(world.timeline.random.choice(others))
+        self._later(0.0, 1.0, lambda: world.operators.withdraw(directive))
 
     def roles_of_store(self) -> None:
         """A store gets or loses a role."""

@@ -51,23 +51,26 @@ class Operators:
 
     def act(self) -> None:
         """Issue a directive, or withdraw one."""
-        share = self.world.scenario.withdrawn_share
-        if self.world.journal.directives and self.world.timeline.chance(share):
-            self._cancel()
+        random, known = self.world.timeline.random, list(self.world.journal.directives)
+        if known and random.random() < self.world.scenario.withdrawn_share:
+            newest = 1 if random.random() < 0.3 else 12
+            self.withdraw(random.choice(known[-newest:]))
         else:
-            self._issue()
+            self.issue(self._selector())
 
-    def _issue(self) -> None:
+    def _selector(self) -> Selector:
         world, random = self.world, self.world.timeline.random
         roles = tuple(random.sample((*ROLES, "any"), random.choice((0, 0, 1, 1, 2))))
         place = random.random()
-        stores = [row.store_id for row in world.roster.values()]
         if place < 0.35:
-            selector = Selector(everyone=True, roles=roles)
-        elif place < 0.7:
-            selector = Selector(regions=(random.choice(REGIONS),), roles=roles)
-        else:
-            selector = Selector(stores=(random.choice(stores),), roles=roles)
+            return Selector(everyone=True, roles=roles)
+        if place < 0.7:
+            return Selector(regions=(random.choice(REGIONS),), roles=roles)
+        return Selector(stores=(random.choice(list(world.roster)),), roles=roles)
+
+    def issue(self, selector: Selector) -> str | None:
+        """Issue a directive to these; None when nobody is meant."""
+        world, random = self.world, self.world.timeline.random
         expires_at = None
         if random.random() < 0.2:
             expires_at = world.timeline.wall_clock() + world.timeline.between(1.0, 40.0)
@@ -82,22 +85,20 @@ class Operators:
         try:
             issued, audience = world.hq.issue(draft, selector)
         except AudienceError:
-            return  # nobody is meant
+            return None
         world.counts["directives issued"] += 1
         world.counts["directives expired"] += expires_at is not None
         world.journal.directive(issued.id, draft, audience)
+        return issued.id
 
-    def _cancel(self) -> None:
-        world = self.world
-        known = list(world.journal.directives)
-        newest = 1 if world.timeline.chance(0.3) else 12
-        directive = world.timeline.random.choice(known[-newest:])
+    def withdraw(self, directive: str) -> None:
+        """Withdraw a directive, if the ledger has it and it is not withdrawn already."""
         try:
-            world.hq.cancel(directive)
+            self.world.hq.cancel(directive)
         except HqError:
-            return  # withdrawn already, or this ledger has forgotten it
-        world.counts["directives cancelled"] += 1
-        world.journal.cancelled(directive)
+            return
+        self.world.counts["directives cancelled"] += 1
+        self.world.journal.cancelled(directive)
 
 
 class Staff:

@@ -5,6 +5,7 @@ Each function takes pytest's `MonkeyPatch` and removes one rule; its docstring i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,14 +13,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from buswire import headoffice, uplink
+from buswire import cursors, headoffice, states, uplink
 from buswire.cursors import Cursor, Misfit
 from buswire.device import DeviceMachine, Listen
 from buswire.messages import Ack, Hello, Snapshot, Welcome
 from buswire.topics import Channel
-from hqconsole import answering, desk
+from hqconsole import desk
 from hqconsole.desk import Desk
-from hqconsole.ledger import arrivals, devices, directives, forgotten, organisation
+from hqconsole.ledger import arrivals, devices, directives, forgotten, organisation, progress
 from hqconsole.ledger.opening import ledger_from_bytes
 from storeagent.core import AgentCore
 from storeagent.effects import Effects
@@ -29,6 +30,18 @@ from tests.simulation import head_office, machine, templates
 
 Patch = pytest.MonkeyPatch
 Sabotage = Callable[[Patch], None]
+
+
+def _replace(patch: Patch, original: object, replacement: object) -> None:
+    """Put the replacement wherever a module of ours knows the original by name."""
+    found = 0
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in {"buswire", "storeagent", "hqconsole"}:
+            for key, value in list(vars(module).items()):
+                if value is original:
+                    patch.setattr(module, key, replacement)
+                    found += 1
+    assert found, f"nobody knows {original}"
 
 
 # --- both ends: cursors and sets -----------------------------------------------------------------
@@ -54,12 +67,12 @@ def cursor_ids(patch: Patch) -> None:
         return Misfit.DUPLICATE if skip >= len(ids) else skip
 
     def judge(hello: Hello, **more: Any) -> object:
-        return headoffice.judge(hello, **(more | {"logs": AnyLogs()}))
+        return real(hello, **(more | {"logs": AnyLogs()}))
 
-    patch.setattr(answering, "judge", judge)
-    patch.setattr(answering, "has_forgotten", lambda *_: False)
-    patch.setattr("buswire.device.fit", fit)
-    patch.setattr(desk, "fit", fit)
+    real = headoffice.judge
+    _replace(patch, headoffice.judge, judge)
+    _replace(patch, headoffice.has_forgotten, lambda *_: False)
+    _replace(patch, cursors.fit, fit)
 
 
 def set_version(patch: Patch) -> None:
@@ -67,15 +80,15 @@ def set_version(patch: Patch) -> None:
 
     def judge(hello: Hello, **more: Any) -> object:
         same = msgspec.structs.replace(hello, set_version=more["set_version"])
-        return headoffice.judge(same, **more)
+        return real_judge(same, **more)
 
     def on_welcome(self: DeviceMachine, message: Welcome, now: float) -> object:
         if message.mode == "replay":
             message = msgspec.structs.replace(message, set_version=self.set_version)
         return real(self, message, now)
 
-    real = DeviceMachine._on_welcome
-    patch.setattr(answering, "judge", judge)
+    real, real_judge = DeviceMachine._on_welcome, headoffice.judge
+    _replace(patch, headoffice.judge, judge)
     patch.setattr(DeviceMachine, "_on_welcome", on_welcome)
 
 
@@ -324,7 +337,7 @@ def waiting_receipts(patch: Patch) -> None:
 
 def told_siblings(patch: Patch) -> None:
     """What one device of a store said, HQ tells the others."""
-    patch.setattr(directives, "tell_siblings", lambda *_, **__: None)
+    _replace(patch, directives.tell_siblings, lambda *_, **__: None)
 
 
 def todays_cover(patch: Patch) -> None:
@@ -352,13 +365,13 @@ def late_statements(patch: Patch) -> None:
     def judge(state: Any, said: Any, **more: Any) -> object:
         return real(state, said, **(more | {"said_at": 1e18}))
 
-    real = arrivals.deliveries.judge_receipt
-    patch.setattr(arrivals.deliveries, "judge_receipt", judge)
+    real = states.judge_receipt
+    _replace(patch, states.judge_receipt, judge)
 
 
 def reported_losses(patch: Patch) -> None:
     """HQ says what may have died with a device's disk."""
-    patch.setattr(answering, "entries_lost", lambda **_: 0)
+    _replace(patch, headoffice.entries_lost, lambda **_: 0)
 
 
 def told_adopted(patch: Patch) -> None:
@@ -370,7 +383,7 @@ def told_adopted(patch: Patch) -> None:
             return real(connection, *arguments, **more)
 
     real = directives.add_to_adopted
-    patch.setattr(directives, "add_to_adopted", add)
+    _replace(patch, directives.add_to_adopted, add)
 
 
 def wants_originals(patch: Patch) -> None:
@@ -380,7 +393,7 @@ def wants_originals(patch: Patch) -> None:
 
 def forgotten_cancels(patch: Patch) -> None:
     """HQ says that it has forgotten something, so that held withdrawals come back."""
-    patch.setattr(answering, "has_forgotten", lambda *_: False)
+    _replace(patch, headoffice.has_forgotten, lambda *_: False)
 
 
 def republished(patch: Patch) -> None:
@@ -389,7 +402,7 @@ def republished(patch: Patch) -> None:
     def published_no(connection: Any) -> int:
         return int(connection.execute("SELECT coalesce(max(no), 0) FROM channel_log").fetchone()[0])
 
-    patch.setattr(desk, "published_no", published_no)
+    _replace(patch, progress.published_no, published_no)
 
 
 def endless_nudges(patch: Patch) -> None:
@@ -406,4 +419,4 @@ def endless_nudges(patch: Patch) -> None:
             )
         ]
 
-    patch.setattr(desk.devices, "there_without_receipt", late)
+    _replace(patch, devices.there_without_receipt, late)

@@ -137,11 +137,11 @@ OVERTAKING = Scenario(
     loss=0.2,
     duplication=0.05,
     delay_most_seconds=2.5,
-    rates={"moved": 0.1, "unplug": 0.02},
+    rates={"issued_in_error": 0.15, "unplug": 0.02},
     at_least={
         "messages overtaking": 5000,
         "messages lost": 5000,
-        "stores moved": 200,
+        "directives issued in error": 300,
         "directives cancelled": 150,
     },
     stores=4,

@@ -1,0 +1,62 @@
+"""The simulation notices when a rule of the protocol is missing.
+
+Each rule of `sabotages` is removed from the code that ships, and a few seeds of the scenario in
+which it matters most are run: one of them must be judged faulty. The same seeds without the
+sabotage are clean, so it is the missing rule that is noticed.
+"""
+
+from typing import NamedTuple
+
+import pytest
+
+from tests.simulation import sabotages
+from tests.simulation.sabotages import Sabotage
+from tests.simulation.scenarios import SCENARIOS
+from tests.simulation.world import World
+
+SEEDS_MOST = 12
+"""So many seeds are tried, from the one that is known to notice when this was written."""
+
+
+class Case(NamedTuple):
+    """A sabotage, and where it is noticed."""
+
+    sabotage: Sabotage
+    scenario: str
+    seed: int
+
+
+CASES = (
+    Case(sabotages.cursor_ids, "ledger restore", 2),
+)
+
+
+def _id(case: Case) -> str:
+    return case.sabotage.__name__
+
+
+def _faulty(scenario: str, seed: int) -> bool:
+    try:
+        World(SCENARIOS[scenario], seed).run()
+    except AssertionError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("case", CASES, ids=_id)
+def test_a_missing_rule_is_noticed(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the rule, something that must hold does not."""
+    case.sabotage(monkeypatch)
+    seeds = range(case.seed, case.seed + SEEDS_MOST)
+    assert any(_faulty(case.scenario, seed) for seed in seeds), (
+        f"{case.scenario!r} from seed {case.seed} does not notice that this rule is missing: "
+        f"{case.sabotage.__doc__}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("scenario", "seed"), sorted({(case.scenario, case.seed) for case in CASES})
+)
+def test_the_same_seed_is_clean_with_all_rules(scenario: str, seed: int) -> None:
+    """What is noticed above is the missing rule."""
+    World(SCENARIOS[scenario], seed).run()
