@@ -16,6 +16,7 @@ Rules that were paid for, each with a loss when it is left out:
   duplicate or a reason to say hello.
 - Only the welcome to the latest nonce counts, and it is the only source of the channel set.
 - A snapshot is applied whole: set version, cursors at the heads, and open work, in one transaction.
+  Its pages are those of one answer: a doubled hello is answered twice, at two moments.
 - Records go up only after a welcome, numbered on from HQ's cursor in it (`uplink`).
 - An HQ cursor that the outbox does not know means that this database may be an older copy, so its
   other beliefs are not trusted either: the device asks for a snapshot.
@@ -137,7 +138,7 @@ class DeviceMachine:
         self._through: dict[Channel, Cursor] | None = None
         self._more = False
         self._welcome: Welcome | None = None
-        self._pages: dict[int, Snapshot] = {}
+        self._pages: dict[tuple[str, int], Snapshot] = {}
         self._ack_by: float | None = None
         self._unsure_at: float | None = None
         self._unsure_asks = 0
@@ -372,7 +373,7 @@ class DeviceMachine:
     def _on_page(self, message: Snapshot, now: float) -> list[Effect]:
         if message.nonce != self._nonce:
             return []
-        self._pages[message.page] = message
+        self._pages[message.answer, message.page] = message
         self._ask_at = now + self._retry_after_progress()
         return self._finish_snapshot(now)
 
@@ -380,9 +381,10 @@ class DeviceMachine:
         welcome = self._welcome
         if welcome is None or welcome.mode != "snapshot":
             return []
-        if any(page not in self._pages for page in range(1, welcome.pages + 1)):
+        wanted = [(welcome.answer, page) for page in range(1, welcome.pages + 1)]
+        if any(page not in self._pages for page in wanted):
             return []
-        items = [item for page in sorted(self._pages) for item in self._pages[page].items]
+        items = [item for page in wanted for item in self._pages[page].items]
         before = (self.region, frozenset(self.cursors))
         self.set_version = welcome.set_version
         self.cursors = {Channel.parse(text): head for text, head in welcome.heads.items()}

@@ -35,6 +35,7 @@ Log = Literal["act", "bulk"]
 LOGS: tuple[Log, ...] = get_args(Log)
 
 Id = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+AnswerId = Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Line = Annotated[str, Meta(max_length=500)]
 Text = Annotated[str, Meta(max_length=RECORD_BYTES_LIMIT)]
@@ -261,6 +262,9 @@ class Welcome(Message, frozen=True):
     """How far this answer's replay goes; where that is short of the head, ask again."""
     pages: int = 0
     """How many `snapshot` messages make up the snapshot."""
+    answer: AnswerId = ""
+    """Which answer this is: a hello that the network doubled is answered twice, and pages of two
+    answers never make one snapshot."""
     uplink: dict[Log, Cursor] = {}
     answers: list[Answer] = []
     want: list[Id] = []
@@ -288,6 +292,7 @@ class Snapshot(Message, frozen=True):
     page: int
     pages: int
     items: list[SnapshotItem]
+    answer: AnswerId = ""
 
 
 class Ack(Message, frozen=True):

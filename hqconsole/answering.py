@@ -54,6 +54,7 @@ class Answering:
         self._at = at
         self._new_id = new_id
         self._timing = timing
+        self._answer_id = new_id()
 
     def messages(self) -> list[AnyMessage]:
         """Note what the hello says, and make its answer; the welcome comes first."""
@@ -91,6 +92,7 @@ class Answering:
             heads={str(channel): head for channel, head in heads.items()},
             through={str(channel): cursor for channel, cursor in through.items()},
             pages=0 if replays else len(messages),
+            answer=self._answer_id,
             uplink=uplink,
             answers=[self._answer(work) for work in hello.unsure],
             want=forgotten.wanted_of(connection, device.no, most=_WANTED_AT_ONCE, at=self._at),
@@ -173,6 +175,12 @@ class Answering:
             pages[-1].append(item)
             size += item_bytes
         return [
-            Snapshot(nonce=self._hello.nonce, page=number, pages=len(pages), items=page)
+            Snapshot(
+                nonce=self._hello.nonce,
+                answer=self._answer_id,
+                page=number,
+                pages=len(pages),
+                items=page,
+            )
             for number, page in enumerate(pages, start=1)
         ]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from itertools import pairwise
 
+import msgspec
 import pytest
 from msgspec import Raw
 
@@ -511,6 +512,20 @@ def test_a_page_of_an_earlier_answer_does_not_complete_a_later_one() -> None:
     assert not only(device.hear(snapshot_welcome(second, 1)), Reset)
     assert device.hear(page(first, 1, 1, 7)) == []
     assert len(only(device.hear(page(second, 1, 1, 8)), Reset)) == 1
+
+
+def test_pages_of_two_answers_to_one_hello_do_not_make_one_snapshot() -> None:
+    """A doubled hello is answered at two moments; open work must not fall between them."""
+    device = Device()
+    hello = device.connect()
+    earlier = msgspec.structs.replace(page(hello, 1, 1, 7), answer=id_of(1))
+    later = msgspec.structs.replace(page(hello, 1, 1, 7, 8), answer=id_of(2))
+    assert device.hear(earlier) == []
+    effects = device.hear(msgspec.structs.replace(snapshot_welcome(hello, 1), answer=id_of(2)))
+    assert not only(effects, Reset)
+    (reset,) = only(device.hear(later), Reset)
+    assert isinstance(reset, Reset)
+    assert [bytes(item.data) for item in reset.items] == [b"7", b"8"]
 
 
 def test_an_empty_snapshot_is_whole_with_its_welcome() -> None:
