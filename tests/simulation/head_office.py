@@ -74,6 +74,7 @@ class HeadOffice:
         if run is not None:
             self.desk.run = run
         self._inbound = []
+        self._due_at = None
         self._plan_connect(0.3)
 
     def kill(self) -> None:

@@ -132,6 +132,7 @@ class Machine:
             roles=self.roles,
             timing=TIMING,
         )
+        self._due_at = None
         self._carrier = Carrier(_Wire(self), qos=0)  # type: ignore[arg-type]
         self._inbound = []
         self._plan_connect(0.3)
