@@ -27,6 +27,7 @@ from collections.abc import Callable, Sequence
 from buswire.cursors import START, Cursor, Misfit, advance, fit
 from buswire.device_words import (
     Desk,
+    Doubt,
     Effect,
     Learn,
     Listen,
@@ -59,6 +60,7 @@ from buswire.uplink import Settled, UplinkWriter
 __all__ = [
     "Desk",
     "DeviceMachine",
+    "Doubt",
     "Effect",
     "Learn",
     "Listen",
@@ -134,7 +136,7 @@ class DeviceMachine:
         self._said_at = -1e18
         self._progress = False
         self._again = False
-        self._distrust = False
+        self._distrust = bool(saved.cursors) and saved.set_version == START
         self._through: dict[Channel, Cursor] | None = None
         self._more = False
         self._welcome: Welcome | None = None
@@ -325,6 +327,9 @@ class DeviceMachine:
             settled, known = writer.rebase(message.uplink.get(log, START), self._desk)
             effects.append(settled)
             stranger = stranger or not known
+        if stranger and not self._distrust:
+            self._distrust = True
+            effects.append(Doubt())
         self._ack_by = None
         self.welcomed = True
         effects.append(
@@ -335,8 +340,6 @@ class DeviceMachine:
             effects += self._finish_snapshot(now)
             return effects
         if channels.keys() != self.cursors.keys() or message.set_version != self.set_version:
-            self._distrust = True
-        if stranger:
             self._distrust = True
         if self._distrust:
             self._answered(now, more=True)

@@ -116,10 +116,18 @@ class Learn:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Save that the channel set is not to be trusted (its version is `START`) until a `Reset`.
+
+    A process that dies before the snapshot has come must not forget that it needs one.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Strange:
     """Keep aside and report: HQ said something that this device cannot use."""
 
     what: str
 
 
-Effect = Send | Listen | Take | Reset | Learn | Settled | Strange
+Effect = Send | Listen | Take | Reset | Learn | Settled | Doubt | Strange

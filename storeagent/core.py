@@ -27,6 +27,7 @@ from buswire import frame
 from buswire.cursors import Cursor
 from buswire.device import (
     DeviceMachine,
+    Doubt,
     Effect,
     Learn,
     Listen,
@@ -399,6 +400,9 @@ class AgentCore:
                     self._learn(effect, batch)
                 case Settled(log, cursor, position):
                     self._settle(effect, log, cursor, position, batch)
+                case Doubt():
+                    batch.begin()
+                    self.memory.doubt_set()
                 case Strange(what):
                     batch.begin()
                     self._effects.strange(what, source="HQ")

@@ -165,6 +165,8 @@ class Effects:
             self._inbox.save(delivery)
         elif not withdrawn and delivery.closed_by_hq and not delivery.settled_here:
             self._reopen(delivery, State.DELIVERED)
+            # Unless what closed it, on another channel or in an answer, is younger: HQ is asked.
+            delivery.unsure = True
             self._say_delivered(delivery)
             self._inbox.save(delivery)
         elif delivery.unsure:

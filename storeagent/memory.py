@@ -92,6 +92,10 @@ class Memory:
             [(str(channel), cursor.seq, cursor.id) for channel, cursor in cursors.items()],
         )
 
+    def doubt_set(self) -> None:
+        """Save that the set is not to be trusted: HQ answers such a version with a snapshot."""
+        self.keep("set_version", msgspec.json.encode(START).decode())
+
     def facts(self) -> StoreFacts:
         """What HQ says about this store."""
         kept = self.text("facts")
