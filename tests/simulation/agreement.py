@@ -161,6 +161,14 @@ def _work(world: World, identity: Identity, disk: object, roles: list[str]) -> I
             "SELECT directive, role, state, said, open FROM delivery"
         )
     }
+    # A sibling's word that died with its disk after a ledger was put back: only this copy has it.
+    hearsay = {
+        (one.directive, one.mailbox[1])
+        for one in world.journal.statements
+        if one.entry.died and one.mailbox[0] == identity.store and world.journal.ledgers_put_back
+    }
+    at_hq = {work: stands for work, stands in at_hq.items() if work not in hearsay}
+    here = {work: stands for work, stands in here.items() if work not in hearsay}
     served = {ANY_ROLE, *roles}
     wanted = {work for work, (_, is_open) in at_hq.items() if is_open and work[1] in served}
     shown = {work for work, (_, _, is_open) in here.items() if is_open}
