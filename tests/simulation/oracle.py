@@ -117,13 +117,15 @@ class Oracle:
     def _directives(self) -> Iterator[str]:
         connection = self.world.hq.ledger.connection
         known = dict(connection.execute("SELECT id, state FROM directive"))
+        withdrawn = {row[0] for row in connection.execute("SELECT directive_id FROM cancel")}
         twice = connection.execute("SELECT id FROM directive GROUP BY id HAVING count(*) > 1")
         for (directive,) in twice:
             yield f"directive {directive[:6]} is there twice"
         for issue in self.world.journal.directives.values():
             state = known.get(issue.id)
             if state is None:
-                if not issue.died:
+                # What was withdrawn, and whose withdrawal HQ has, nobody needs any more.
+                if not issue.died and issue.id not in withdrawn:
                     yield f"directive {issue.id[:6]} of {issue.at:.1f} is lost"
                 continue
             if issue.cancelled_at is not None and not issue.cancel_died and state != "cancelled":

@@ -1,6 +1,13 @@
 """Rules of the protocol, each removed from the code that ships, to see that the simulation minds.
 
 Each function takes pytest's `MonkeyPatch` and removes one rule; its docstring is the rule.
+
+Not here, because nothing goes wrong for good without them, another rule mends it: that only the
+latest nonce counts and that an acknowledgement names its run (the next hello puts right what they
+let in), that a gap makes the device ask and that a new hub publishes again (the beat, the heads and
+the hello to a new run find it, later), that HQ commits before it acknowledges (what is acknowledged
+is kept, and sent again from HQ's cursor), and that a record's id takes effect once (its cursor has
+seen to it before). They make it quick, cheap, or safe when rows are not kept any more.
 """
 
 from __future__ import annotations
@@ -16,17 +23,15 @@ import pytest
 from buswire import cursors, headoffice, states, uplink
 from buswire.cursors import Cursor, Misfit
 from buswire.device import DeviceMachine, Listen
-from buswire.messages import Ack, Hello, Snapshot, Welcome
+from buswire.messages import Hello, Welcome
 from buswire.topics import Channel
-from hqconsole import desk
-from hqconsole.desk import Desk
-from hqconsole.ledger import arrivals, devices, directives, forgotten, organisation, progress
+from hqconsole.ledger import arrivals, devices, directives, forgotten, organisation
 from hqconsole.ledger.opening import ledger_from_bytes
 from storeagent.core import AgentCore
 from storeagent.effects import Effects
 from storeagent.inbox import Inbox
 from storeagent.outbox import Outbox
-from tests.simulation import head_office, machine, templates
+from tests.simulation import machine, templates
 
 Patch = pytest.MonkeyPatch
 Sabotage = Callable[[Patch], None]
@@ -95,23 +100,6 @@ def set_version(patch: Patch) -> None:
 # --- the device ----------------------------------------------------------------------------------
 
 
-def latest_nonce(patch: Patch) -> None:
-    """Only the welcome to the latest nonce counts, and only its pages."""
-
-    def on_welcome(self: DeviceMachine, message: Welcome, now: float) -> object:
-        self._nonce, self._welcome = message.nonce, None
-        return real_welcome(self, message, now)
-
-    def on_page(self: DeviceMachine, message: Snapshot, now: float) -> object:
-        if self._nonce is not None:
-            message = msgspec.structs.replace(message, nonce=self._nonce)
-        return real_page(self, message, now)
-
-    real_welcome, real_page = DeviceMachine._on_welcome, DeviceMachine._on_page
-    patch.setattr(DeviceMachine, "_on_welcome", on_welcome)
-    patch.setattr(DeviceMachine, "_on_page", on_page)
-
-
 def whole_snapshot(patch: Patch) -> None:
     """A snapshot is applied whole: cursors move to the heads only with all of its pages."""
 
@@ -172,46 +160,14 @@ def rebased_uplink(patch: Patch) -> None:
     patch.setattr(uplink.UplinkWriter, "rebase", rebase)
 
 
-def run_of_acks(patch: Patch) -> None:
-    """An acknowledgement counts only when it is of the run of HQ that was heard last."""
-
-    def on_ack(self: DeviceMachine, message: Ack, now: float) -> object:
-        return real(self, msgspec.structs.replace(message, run=self.run or message.run), now)
-
-    real = DeviceMachine._on_ack
-    patch.setattr(DeviceMachine, "_on_ack", on_ack)
-
-
 def failed_commit(patch: Patch) -> None:
     """When a commit fails, the machine is thrown away and made anew from what is saved."""
     patch.setattr(AgentCore, "reload", lambda self: None)
 
 
-def gap_makes_hello(patch: Patch) -> None:
-    """A gap, or a head that is not reached, makes the device say hello."""
-
-    def ask(self: DeviceMachine, now: float, jitter_seconds: float, reason: str) -> None:
-        if not reason.startswith(("a gap", "behind")):
-            real(self, now, jitter_seconds, reason)
-
-    real = DeviceMachine._ask
-    patch.setattr(DeviceMachine, "_ask", ask)
-
-
 def unsure_work(patch: Patch) -> None:
     """Open work that a snapshot does not name is asked about."""
     patch.setattr(Inbox, "mark_unsure_unless", lambda self, named: None)
-
-
-def ids_taken_once(patch: Patch) -> None:
-    """A record of HQ's takes effect once by its id, whatever the cursor says."""
-
-    def take_id(self: Inbox, record_id: str, channel: str, seq: int) -> bool:
-        real(self, record_id, channel, seq)
-        return True
-
-    real = Inbox.take_id
-    patch.setattr(Inbox, "take_id", take_id)
 
 
 def overtaken_snapshot(patch: Patch) -> None:
@@ -303,29 +259,6 @@ def unique_arrivals(patch: Patch) -> None:
     patch.setattr(arrivals.Arrivals, "_save_one", save_one)
 
 
-def commit_then_ack(patch: Patch) -> None:
-    """HQ acknowledges only what it has committed."""
-
-    def on_records(self: Desk, batch: Any, device: Any, *rest: Any) -> None:
-        real(self, batch, device, *rest)
-        session = offices[-1].session
-        for (identity, log), cursor in batch.acks.items():
-            early = desk._Batch(self, batch.now, batch.at)
-            self._tell(early, identity, Ack(run=self.run, log=log, cursor=cursor))
-            for one in early.out:
-                if session is not None:
-                    session.publish(one.topic, one.payload)
-
-    def init(self: head_office.HeadOffice, *arguments: Any) -> None:
-        real_init(self, *arguments)
-        offices[:] = [self]
-
-    offices: list[head_office.HeadOffice] = []
-    real, real_init = Desk._on_records, head_office.HeadOffice.__init__
-    patch.setattr(head_office.HeadOffice, "__init__", init)
-    patch.setattr(Desk, "_on_records", on_records)
-
-
 def waiting_receipts(patch: Patch) -> None:
     """What is said of a directive that HQ does not know is kept until it does."""
 
@@ -394,15 +327,6 @@ def wants_originals(patch: Patch) -> None:
 def forgotten_cancels(patch: Patch) -> None:
     """HQ says that it has forgotten something, so that held withdrawals come back."""
     _replace(patch, headoffice.has_forgotten, lambda *_: False)
-
-
-def republished(patch: Patch) -> None:
-    """A hub that starts publishes again what its predecessor may not have sent."""
-
-    def published_no(connection: Any) -> int:
-        return int(connection.execute("SELECT coalesce(max(no), 0) FROM channel_log").fetchone()[0])
-
-    _replace(patch, progress.published_no, published_no)
 
 
 def endless_nudges(patch: Patch) -> None:

@@ -22,9 +22,9 @@ class Scenario:
     """How many a store has; one of these."""
     issue_seconds: float = 4.0
     say_seconds: float = 1.2
+    """How long it takes on average until somebody at HQ, or in a store, does something."""
     withdrawn_share: float = 0.12
     """How much of what operators do is withdrawing; often the newest directive, at once."""
-    """How long it takes on average until somebody at HQ, or in a store, does something."""
     reopens: bool = False
     """Whether HQ may truly open again what it had closed, so that a device shows it once more."""
 
