@@ -377,7 +377,7 @@ class Effects:
 def _outranks(later: StateChange, earlier: StateChange) -> bool:
     """Which of two changes that wait for their directive counts; as `Effects._change` has it."""
     if later.state in CLOSED_BY_HQ:
-        return True
+        return earlier.state not in {State.DONE, State.CANNOT}
     if earlier.state in CLOSED_BY_HQ:
         return later.state in {State.DONE, State.CANNOT}
     return STORE_RANK[later.state] >= STORE_RANK[earlier.state]
