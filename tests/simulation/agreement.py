@@ -189,9 +189,9 @@ def _work(world: World, identity: Identity, disk: object, roles: list[str]) -> I
             yield f"has {work[0][:6]}/{work[1]} closed as {mine}, HQ as {state}"
         if state not in CLOSED_BY_HQ and mine in CLOSED_BY_HQ:
             # HQ counts what was reached before; staff see that it is over, unless they finished it.
-            # (A snapshot names what is open only, so one may step over a sibling's word.)
-            if world.scenario.reopens:
+            # (A snapshot names what is open only, so one may step over a sibling's word, and a disk
+            # that was put back has forgotten its own.)
+            if world.scenario.reopens or identity in world.journal.lost_disks:
                 continue
-            most = State.IN_PROGRESS if mine is State.CANCELLED else State.DELIVERED
-            if STORE_RANK[state] > STORE_RANK[most]:
+            if STORE_RANK[state] > STORE_RANK[State.IN_PROGRESS]:
                 yield f"has {work[0][:6]}/{work[1]} as {mine}, HQ as {state}"
