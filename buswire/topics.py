@@ -84,10 +84,11 @@ def channels_of(store: str, region: str, roles: Iterable[str]) -> tuple[Channel,
 class Address(NamedTuple):
     """A topic name taken apart; the fields that its kind does not have are empty."""
 
-    kind: Literal["down", "heads", "to", "from", "hq"]
+    kind: Literal["down", "heads", "to", "from", "hq", "join"]
     channel: Channel | None = None
     region: str = ""
     identity: Identity | None = None
+    join: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,14 @@ CATALOGUE: tuple[TopicRule, ...] = (
         "from", "from/<store>/<device>", "that device", "hub", False, ("hello", "records", "bye")
     ),
     TopicRule("hq", "hq", "hub", "every device, hub", True, ("hub",)),
+    TopicRule(
+        "join",
+        "join/<id>",
+        "hub, who has that bundle",
+        "hub, who has that bundle",
+        False,
+        ("join", "joined"),
+    ),
 )
 
 
@@ -134,6 +143,7 @@ class Topics:
         self.root = root
         self.hq = f"{root}/hq"
         self.every_from = f"{root}/from/+/+"
+        self.every_join = f"{root}/join/+"
 
     def down(self, channel: Channel) -> str:
         """Where new records of a channel are published."""
@@ -151,6 +161,10 @@ class Topics:
         """Where one device speaks to HQ."""
         return f"{self.root}/from/{identity.store}/{identity.device}"
 
+    def join(self, bundle: str) -> str:
+        """Where the holder of a join bundle and HQ speak to each other; nothing else is theirs."""
+        return f"{self.root}/join/{bundle}"
+
     def filters_of_device(
         self, identity: Identity, region: str, channels: Iterable[Channel]
     ) -> tuple[str, ...]:
@@ -160,7 +174,7 @@ class Topics:
 
     def filters_of_hub(self) -> tuple[str, ...]:
         """All that the hub subscribes to."""
-        return (self.every_from, self.hq)
+        return (self.every_from, self.every_join, self.hq)
 
     def parse(self, topic: str) -> Address:
         """Take a topic name apart.
@@ -178,6 +192,8 @@ class Topics:
                 return Address("heads", region=region)
             case ["to" | "from" as kind, store, device]:
                 return Address(kind, identity=Identity.parse(f"{store}.{device}"))
+            case ["join", bundle] if bundle:
+                return Address("join", join=bundle)
             case ["down", *_]:
                 return Address("down", channel=Channel.parse("/".join(parts[1:])))
             case _:
