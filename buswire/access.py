@@ -6,8 +6,8 @@ derived from `topics`), the content is HQ's. It holds hashes of tokens and no se
 Names are identities as a client gives them, user name and client id alike:
 
 - `<store>.<device>` for a device,
-- `hub/<id>` for a hub; its client id has `/<run>` after it, so that two runs do not throw each other
-  off for ever, and the older one can tell the younger to go,
+- `hub/<id>` for a hub; its client id has `/<run>` after it, so that two runs do not throw each
+  other off for ever, and the older one can tell the younger to go,
 - `tool/<name>` for a program that only listens,
 - `join/<id>` for a device that has a join bundle and is nobody yet.
 

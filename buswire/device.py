@@ -31,6 +31,7 @@ from buswire.device_words import (
     Effect,
     Learn,
     Listen,
+    Process,
     Reset,
     Saved,
     Send,
@@ -64,6 +65,7 @@ __all__ = [
     "Effect",
     "Learn",
     "Listen",
+    "Process",
     "Reset",
     "Saved",
     "Send",
@@ -82,6 +84,8 @@ class DeviceMachine:
         saved: Saved,
         desk: Desk,
         *,
+        process: Process,
+        hq_key: Callable[[], str] = lambda: "",
         draw: Callable[[], float],
         new_id: Callable[[], str],
         wall_clock: Callable[[], float],
@@ -94,6 +98,8 @@ class DeviceMachine:
         Args:
             saved: What the database remembers.
             desk: The window on the database.
+            process: The process of the device; one for all machines that it makes.
+            hq_key: The id of the newest key of HQ's that is trusted at the moment.
             draw: A random number in [0, 1).
             new_id: A random 128-bit id in hex.
             wall_clock: Unix time as this device believes it; only told to HQ, never relied upon.
@@ -102,6 +108,8 @@ class DeviceMachine:
             timing: The waits.
         """
         self._desk = desk
+        self._process = process
+        self._hq_key = hq_key
         self._draw = draw
         self._new_id = new_id
         self._wall_clock = wall_clock
@@ -124,8 +132,6 @@ class DeviceMachine:
         """Whether HQ has answered on this connection, so that records may go up."""
         self.last_welcome_at: float | None = None
         """When HQ last answered, by the monotonic clock of the caller."""
-        self.own_run = new_id()
-        """This process of the device; its `bye` must name it."""
         self._linked = False
         self._heard_run: str | None = None
         self._nonce: str | None = None
@@ -133,6 +139,7 @@ class DeviceMachine:
         self._asks = 0
         self._ask_at: float | None = None
         self._reason = ""
+        self._challenge = ""
         self._said_at = -1e18
         self._progress = False
         self._again = False
@@ -178,7 +185,7 @@ class DeviceMachine:
             case Hub():
                 effects = self._on_hub(message, now)
             case Nudge():
-                self._ask(now, self._timing.connect_jitter_seconds, message.reason or "nudged")
+                self._on_nudge(message, now)
                 effects = []
             case _:
                 effects = [Strange(f"a {type(message).__name__} on a topic of HQ's")]
@@ -244,6 +251,7 @@ class DeviceMachine:
         self._asking = True
         self._progress = False
         self._said_at = now
+        self._process.hellos += 1
         self._nonce = self._new_id()
         self._welcome = None
         self._pages = {}
@@ -251,8 +259,13 @@ class DeviceMachine:
         return Send(
             Hello(
                 nonce=self._nonce,
-                run=self.own_run,
+                run=self._process.run,
                 install=self._install,
+                start=self._process.start,
+                number=self._process.hellos,
+                machine=self._process.machine,
+                challenge=self._challenge,
+                hq_key=self._hq_key(),
                 reason=self._reason,
                 version=self._version,
                 clock_at=self._wall_clock(),
@@ -309,6 +322,7 @@ class DeviceMachine:
         if message.nonce != self._nonce or self._welcome is not None:
             return []
         self.last_welcome_at = now
+        self._challenge = ""
         if message.mode == "later":
             self._nonce = None
             self._asks = 0
@@ -350,6 +364,13 @@ class DeviceMachine:
         )
         self._check_replay(now)
         return effects
+
+    def _on_nudge(self, message: Nudge, now: float) -> None:
+        if message.challenge:
+            # The hello that is under way will not be answered before this is said again.
+            self._challenge = message.challenge
+            self._asking = False
+        self._ask(now, self._timing.connect_jitter_seconds, message.reason or "nudged")
 
     def _on_hub(self, message: Hub, now: float) -> list[Effect]:
         """HQ is there, perhaps another run of it; that it goes changes nothing."""

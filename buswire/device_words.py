@@ -41,6 +41,20 @@ class Timing:
     """How long records may stay unacknowledged before the device says hello about them."""
 
 
+@dataclass(slots=True)
+class Process:
+    """One process of a device: it outlives the machines that are made in it, one after another."""
+
+    run: str
+    """Drawn when the process began; its `bye` must name it."""
+    start: int = 0
+    """How often a process has begun on this database, this one included."""
+    machine: str = ""
+    """What the machine calls itself."""
+    hellos: int = 0
+    """How many were said; only the device's machine counts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """What the database remembers of the protocol."""

@@ -13,9 +13,12 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta, Raw
 
+from buswire.access import TokenHash
 from buswire.cursors import START, Cursor, Number
 from buswire.errors import WireError
+from buswire.signing import KeyText, Seal, SignatureText
 from buswire.states import Needs, State
+from buswire.trust import KeyEntry
 
 RECORD_BYTES_LIMIT = 64 * 1024
 """The most that the data of one record may take; more is refused where it is entered."""
@@ -46,13 +49,15 @@ class UnknownKindError(WireError):
     """A message or record of a kind that this version does not know."""
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """One entry of a log; its number follows from its place in the message."""
 
     id: Id
     kind: Annotated[str, Meta(min_length=1, max_length=40)]
     at: float
     data: Raw
+    seal: Seal = ""
+    """HQ's own signature on a directive or a cancel, which stays with the copy that is kept."""
 
 
 class Work(msgspec.Struct, frozen=True, array_like=True):
@@ -161,6 +166,8 @@ class Original(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: Literal["directive", "cancel"]
     role: Name
     data: Raw
+    seal: Seal = ""
+    """HQ takes back only what it sealed."""
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -215,6 +222,16 @@ class Hello(Message, frozen=True):
     """The agent process that speaks; a `bye` counts only for the run it names."""
     install: Id
     """Drawn when the device's database was made: a wiped device has a new one."""
+    start: Number = 0
+    """How often an agent process has begun on this database; a replayed hello cannot raise it."""
+    number: Number = 0
+    """Counts the hellos of this run, so that one that comes again shows."""
+    machine: Line = ""
+    """What the machine calls itself, for people who look for two with one identity."""
+    challenge: AnswerId = ""
+    """What a nudge demanded to be said again."""
+    hq_key: Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")] = ""
+    """The newest key of HQ's that this device trusts."""
     reason: Line = ""
     version: Line = ""
     clock_at: float = 0.0
@@ -274,6 +291,8 @@ class Welcome(Message, frozen=True):
     lost: dict[Log, Number] = {}
     """Entries that may have died with the device's disk."""
     store: StoreFacts = StoreFacts()
+    keys: list[KeyEntry] = []
+    """The entries of HQ's chain of keys behind the one that the hello named."""
 
 
 class SnapshotItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -283,6 +302,7 @@ class SnapshotItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     state: State
     data: Raw
     """The directive."""
+    seal: Seal = ""
 
 
 class Snapshot(Message, frozen=True):
@@ -307,6 +327,8 @@ class Nudge(Message, frozen=True):
     """HQ asks the device to say hello."""
 
     reason: Line = ""
+    challenge: AnswerId = ""
+    """To be said again in that hello: only somebody who is there can."""
 
 
 class Bye(Message, frozen=True):
@@ -332,7 +354,37 @@ class Hub(Message, frozen=True):
     """Devices that say hello because of this message spread it over so long."""
 
 
-AnyMessage = Records | Hello | Welcome | Snapshot | Ack | Nudge | Bye | Heads | Hub
+class Join(Message, frozen=True):
+    """Who holds a join bundle asks to become the device; signed with the bundle's invite key."""
+
+    nonce: Id
+    device_key: KeyText
+    """The public key that the device drew for itself."""
+    token_hash: TokenHash
+    """SHA-256 of the token that the device drew for itself."""
+    proof: SignatureText
+    """The device key's signature over `signing.proof_bytes`: the asker has that key."""
+    machine: Line = ""
+    version: Line = ""
+
+
+class Joined(Message, frozen=True):
+    """HQ's answer to a join. Kept, it proves whose key the device's key is."""
+
+    nonce: Id
+    verdict: Literal["accepted", "waiting", "refused"]
+    """`waiting`: an operator is to compare the fingerprint first; ask again."""
+    reason: Line = ""
+    store: str = ""
+    device: str = ""
+    key: Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")] = ""
+    """The id of the device key that was accepted."""
+    certificate: Annotated[str, Meta(max_length=8192)] = ""
+    """For TLS, where the broker wants one of its clients: PEM."""
+    at: float = 0.0
+
+
+AnyMessage = Records | Hello | Welcome | Snapshot | Ack | Nudge | Bye | Heads | Hub | Join | Joined
 MESSAGE_KINDS: dict[str, Any] = {kind.__name__.lower(): kind for kind in get_args(AnyMessage)}
 
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {}
