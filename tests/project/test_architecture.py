@@ -64,6 +64,7 @@ POSIX_NAMES = {
 POSIX_GUARDED_IN = {
     "buskit/files.py": "making a new name in a folder durable",
     "buskit/locks.py": "two ways to lock a file",
+    "buskit/secrets.py": "whose a file is",
     "storeagent/hooks.py": "ending a hook with all that it started",
     "storeagent/outbox.py": "free space without an expensive import",
     "storeagent/commands/fleet.py": "thousands of sockets in one process",
