@@ -7,14 +7,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from buswire import cursors, frame, messages, names
+from buswire import cursors, frame, messages, names, trust
 from buswire.device import Timing
 from buswire.messages import DEVICE_KINDS, HQ_KINDS, MESSAGE_KINDS, decode_data, encode_data
+from buswire.signing import PublicKey, check_seal, parse_signature, proof_bytes
 from buswire.states import CLOSED_BY_HQ, SAYABLE, STORE_RANK, Needs, State, is_open
-from buswire.topics import CATALOGUE, DEFAULT_ROOT
+from buswire.topics import CATALOGUE, DEFAULT_ROOT, Topics
+from tests.contract import examples
 from tests.contract.markdown import ROOT, Section, sections, words
 
 PAGE = "topics.md"
+JOIN = "storebus/v1/join/5d2c1b0a99887766"
 CHAPTERS = sections(PAGE, 2)
 PARTS = {
     "Cursor": cursors.Cursor,
@@ -24,6 +27,7 @@ PARTS = {
     "Answer": messages.Answer,
     "StoreFacts": messages.StoreFacts,
     "SnapshotItem": messages.SnapshotItem,
+    "KeyEntry": trust.KeyEntry,
     "Audience": messages.Audience,
 }
 RECORD_CHAPTERS = {
@@ -57,6 +61,16 @@ def _required(struct: Any) -> set[str]:
     return {field.encode_name for field in msgspec.structs.fields(struct) if field.required}
 
 
+def _topic_of_example(section: Section) -> str:
+    (line,) = (line for line in section.lines if line.startswith("On `"))
+    return words(line)[0]
+
+
+def _read(example: str, topic: str) -> messages.AnyMessage:
+    """The example as a reader of that topic takes it: its signature is checked."""
+    return frame.read(example.encode(), topic, examples.KEYS.get)
+
+
 def test_the_table_of_topics_is_the_catalogue() -> None:
     """Every topic with its publisher, its readers, its messages and whether it is retained."""
     heading, *rows = CHAPTERS["Topics"].tables()[0]
@@ -88,8 +102,8 @@ def test_every_message_of_the_catalogue_exists_and_travels_somewhere() -> None:
 def test_the_frame_is_the_one_that_is_described() -> None:
     """The example in the chapter on the frame is a payload."""
     (example,) = CHAPTERS["The frame"].blocks()
-    assert example.encode().startswith(frame.VERSION + b"\n")
-    assert frame.decode(example.encode()) == messages.Nudge(reason="work without a receipt")
+    topic = _topic_of_example(CHAPTERS["The frame"])
+    assert _read(example, topic) == messages.Nudge(reason="work without a receipt")
 
 
 def test_the_page_has_every_message_and_no_other() -> None:
@@ -104,10 +118,13 @@ def test_the_example_of_a_message_is_one(kind: str) -> None:
     struct = MESSAGE_KINDS[kind]
     _check_fields(section, struct)
     (example,) = section.blocks()
-    message = frame.decode(example.encode())
+    topic = _topic_of_example(section)
+    message = _read(example, topic)
     assert type(message) is struct
+    assert Topics().parse(topic).kind in {r.name for r in CATALOGUE if kind in r.messages}
     said = json.loads(example.partition("\n")[2])
-    assert json.loads(frame.encode(message).partition(b"\n")[2]) == said
+    key = examples.speaker(topic, example)
+    assert json.loads(frame.encode(message, topic, key).partition(b"\n")[2]) == said
     assert said.keys() >= _required(struct)
     topics = {rule.name for rule in CATALOGUE if kind in rule.messages}
     goes = next(line for line in section.lines if line.startswith("Goes:"))
@@ -141,6 +158,21 @@ def test_an_original_holds_a_directive() -> None:
     (example,) = _below("What a device's records say")["original"].blocks()
     original = decode_data("original", example.encode(), DEVICE_KINDS)
     assert decode_data(original.kind, original.data, HQ_KINDS).title
+    check_seal(examples.HQ.public, original.kind, bytes(original.data), original.seal)
+
+
+def test_the_examples_of_joining_prove_their_keys() -> None:
+    """The proof is the device key's, and HQ names that key."""
+    asked, answered = (
+        _read(_below("Messages")[kind].blocks()[0], topic)
+        for kind, topic in [("join", JOIN), ("joined", JOIN)]
+    )
+    assert isinstance(asked, messages.Join)
+    assert isinstance(answered, messages.Joined)
+    key = PublicKey.parse(asked.device_key)
+    proof = proof_bytes(JOIN.rpartition("/")[2], asked.token_hash)
+    assert key.verifies(parse_signature(asked.proof), proof)
+    assert key.id == answered.key == examples.DEVICE.id
 
 
 def test_the_parts_of_messages_are_described() -> None:
