@@ -215,6 +215,15 @@ class DeviceMachine:
         times = [self._ask_at, self._ack_by, self._unsure_at if self.welcomed else None]
         return min((at for at in times if at is not None), default=None)
 
+    @property
+    def nonce(self) -> str | None:
+        """The nonce of the latest hello, as long as its answer counts."""
+        return self._nonce
+
+    def wonder(self, now: float, reason: str) -> None:
+        """Plan a hello, because of something that only the machine's owner has noticed."""
+        self._ask(now, self._timing.heads_jitter_seconds, reason)
+
     # --- asking ----------------------------------------------------------------------------------
 
     def _forget_link(self) -> None:

@@ -2,7 +2,8 @@
 
 Owns how keys and signatures are spelt, and what exactly is signed. Must not know where keys are
 kept, who may use which, or what a message says. No randomness: a key is made from a seed that the
-caller drew.
+caller drew. The library behind it is imported when the first key is made: most commands of a
+store name these types, and sign nothing.
 
 What is signed begins with a text that names its use, so that a signature made for one use never
 counts for another:
@@ -20,8 +21,6 @@ import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Meta
 
 from buswire.errors import WireError
@@ -70,6 +69,10 @@ class PublicKey:
         Raises:
             WireError: They are no key.
         """
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - see top
+            Ed25519PublicKey,
+        )
+
         try:
             self._key = Ed25519PublicKey.from_public_bytes(raw)
         except ValueError as error:
@@ -89,6 +92,8 @@ class PublicKey:
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
         """Whether the holder of the key signed exactly this."""
+        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - see top
+
         try:
             self._key.verify(signature, data)
         except InvalidSignature:
@@ -119,6 +124,10 @@ class SigningKey:
         Raises:
             WireError: The seed has another length.
         """
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - see top
+            Ed25519PrivateKey,
+        )
+
         try:
             self._key = Ed25519PrivateKey.from_private_bytes(seed)
         except ValueError as error:
