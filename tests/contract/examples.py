@@ -5,7 +5,7 @@ import re
 from buswire.signing import SigningKey, message_bytes, signature_text
 from tests.contract.markdown import ROOT
 
-HQ = SigningKey(bytes(range(0x00, 0x20)))
+HQ = SigningKey(bytes(range(0x20)))
 DEVICE = SigningKey(bytes(range(0x20, 0x40)))
 INVITE = SigningKey(bytes(range(0x40, 0x60)))
 KEYS = {key.id: key.public for key in (HQ, DEVICE, INVITE)}

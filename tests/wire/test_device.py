@@ -13,6 +13,7 @@ from buswire.device import (
     Effect,
     Learn,
     Listen,
+    Process,
     Reset,
     Saved,
     Send,
@@ -75,6 +76,8 @@ class Device:
                 region="east",
             ),
             self.desk,
+            process=Process(run=id_of(2), start=4, machine="TILL-1"),
+            hq_key=lambda: "ab" * 16,
             draw=lambda: draw,
             new_id=lambda: id_of(next(numbers)),
             wall_clock=lambda: 1.7e9,
@@ -178,7 +181,7 @@ def test_a_link_makes_it_subscribe_and_say_where_it_stands() -> None:
     assert hello.cursors == {"all/any": cursor(5), "store/S1/any": START}
     assert hello.roles == ["manager"]
     assert hello.install == id_of(1)
-    assert hello.run == device.machine.own_run
+    assert hello.run == id_of(2)
     assert hello.uplink["act"].pending == 2
     assert hello.uplink["bulk"].pending == 0
 
@@ -695,3 +698,43 @@ def test_a_machine_is_due_in_the_future_after_each_tick() -> None:
         assert due is not None
         assert due > device.now
         device.now = due
+
+
+def test_each_hello_of_a_run_has_the_next_number() -> None:
+    """HQ can tell one that comes again, also after a machine was made anew in the process."""
+    device = Device()
+    first = device.connect()
+    device.wait(20.0)
+    device.machine.unlinked()
+    second = device.connect()
+    assert (first.run, first.start, first.number) == (id_of(2), 4, 1)
+    assert second.number > first.number
+    assert (second.machine, second.hq_key) == ("TILL-1", "ab" * 16)
+
+
+def test_a_challenge_is_said_again_at_once_until_a_welcome_comes() -> None:
+    """HQ does not answer the hello that is under way before it knows that somebody is there."""
+    device = Device()
+    device.connect()
+    device.hear(Nudge(challenge=id_of(77)))
+    proof = device.hello(within=2.0)
+    assert proof.challenge == id_of(77)
+    assert device.hello(within=20.0).challenge == id_of(77)
+    device.hear(Nudge(challenge=id_of(78)))
+    proof = device.hello(within=2.0)
+    device.hear(welcome(proof))
+    device.wait(5.0)
+    device.hear(Nudge(reason="work without a receipt"))
+    assert device.hello(within=5.0).challenge == ""
+
+
+def test_nudges_without_end_do_not_make_hellos_without_end() -> None:
+    """Whoever can repeat a nudge gets one hello a second at most."""
+    device = Device()
+    device.connect()
+    said = 0
+    for number in range(200):
+        device.hear(Nudge(challenge=id_of(number)))
+        device.now += 0.05
+        said += len(hellos(device.machine.tick(device.now)))
+    assert said <= 11

@@ -124,12 +124,22 @@ def test_a_device_subscribes_to_exact_filters_only() -> None:
     assert topics.filters_of_device(identity, "", ()) == (topics.hq, topics.to(identity))
 
 
-def test_the_hub_hears_every_device_and_other_hubs() -> None:
-    """Two filters are all of it."""
-    assert Topics("chain").filters_of_hub() == ("chain/from/+/+", "chain/hq")
+def test_the_hub_hears_every_device_who_joins_and_other_hubs() -> None:
+    """Three filters are all of it."""
+    filters = ("chain/from/+/+", "chain/join/+", "chain/hq")
+    assert Topics("chain").filters_of_hub() == filters
+
+
+def test_who_joins_has_a_topic_of_its_own() -> None:
+    """It reads as the bundle's id and as nobody's identity."""
+    address = Topics("chain").parse(Topics("chain").join("5d2c1b0a99887766"))
+    assert (address.kind, address.join) == ("join", "5d2c1b0a99887766")
+    assert address.identity is None
+    with pytest.raises(WireError):
+        Topics("chain").parse("chain/join/")
 
 
 def test_the_catalogue_names_each_topic_once() -> None:
     """One row per kind of topic, and only HQ's own state is retained."""
-    assert [rule.name for rule in CATALOGUE] == ["down", "heads", "to", "from", "hq"]
+    assert [rule.name for rule in CATALOGUE] == ["down", "heads", "to", "from", "hq", "join"]
     assert [rule.name for rule in CATALOGUE if rule.retained] == ["hq"]
