@@ -190,4 +190,129 @@ CREATE TABLE incident (
 );
 """
 
-MIGRATIONS = (Migration("first tables", _FIRST),)
+_IDENTITIES = """
+-- What HQ says is sealed by its own key once, for ever. Commands write documents and have no key:
+-- NULL until the hub has sealed it, and nothing unsealed is sent. Records of state have none.
+ALTER TABLE doc ADD COLUMN seal TEXT;
+CREATE INDEX doc_unsealed ON doc (no) WHERE seal IS NULL AND kind IN ('directive', 'cancel');
+
+-- Devices that were let in. `key_no` is the one key that counts, NULL before the first joining.
+CREATE TABLE device_key (
+    no INTEGER PRIMARY KEY,
+    device_no INTEGER NOT NULL REFERENCES device (no),
+    key_id TEXT NOT NULL,
+    public BLOB NOT NULL,
+    since_at REAL NOT NULL,
+    until_at REAL,
+    why TEXT NOT NULL DEFAULT '',            -- why it ended: rotated, revoked
+    -- HQ's signed Joined proves whose key it is. NULL for a moment: the hub writes it.
+    joined_topic TEXT,
+    joined_text BLOB,
+    joined_key TEXT,
+    joined_signature TEXT
+);
+CREATE INDEX device_key_of_device ON device_key (device_no, no);
+CREATE INDEX device_key_unproved ON device_key (no) WHERE joined_text IS NULL;
+ALTER TABLE device ADD COLUMN state TEXT NOT NULL DEFAULT 'invited'
+    CHECK (state IN ('invited', 'waiting', 'active', 'revoked'));
+ALTER TABLE device ADD COLUMN token_hash TEXT NOT NULL DEFAULT '';
+ALTER TABLE device ADD COLUMN key_no INTEGER REFERENCES device_key (no);
+ALTER TABLE device ADD COLUMN roles_ever TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE device ADD COLUMN revoked_at REAL;
+ALTER TABLE device ADD COLUMN kept_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE device ADD COLUMN allowed_bytes INTEGER;  -- NULL: as the settings say
+UPDATE device SET roles_ever =
+    coalesce(roles, (SELECT store.roles FROM store WHERE store.no = store_no));
+
+-- Join bundles. `device_key` is the key of who asked first: from then on the bundle is taken.
+-- `used_at` is when that key was let in, NULL while an operator is to compare its fingerprint.
+CREATE TABLE bundle (
+    id TEXT PRIMARY KEY,
+    device_no INTEGER NOT NULL REFERENCES device (no),
+    token_hash TEXT NOT NULL,
+    invite BLOB NOT NULL,                    -- the public key that the request is signed with
+    made_at REAL NOT NULL,
+    made_by TEXT NOT NULL,
+    expires_at REAL NOT NULL,
+    used_at REAL,
+    device_key BLOB,
+    asked_token_hash TEXT,
+    machine TEXT,
+    withdrawn_at REAL
+) WITHOUT ROWID;
+CREATE INDEX bundle_of_device ON bundle (device_no, made_at);
+
+-- The latest runs of each device, by which a hello that comes again is known, and two machines
+-- with one identity. `comebacks`: how often a run proved that it is alive after another one spoke.
+CREATE TABLE device_run (
+    device_no INTEGER NOT NULL REFERENCES device (no),
+    run TEXT NOT NULL,
+    install TEXT NOT NULL,
+    start INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    machine TEXT NOT NULL,
+    first_at REAL NOT NULL,
+    last_at REAL NOT NULL,
+    comebacks INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (device_no, run)
+) WITHOUT ROWID;
+
+-- Evidence: each message that carried a device's log on, byte by byte as it was signed. Its records
+-- are numbered on from `after`; where `after.seq` is lower than what an earlier message reached, or
+-- its id another, HQ or the device went on from an older copy. All its records may be known from
+-- before then; otherwise their arrivals refer to it. Its key is `key_no`, its topic `topic`.
+CREATE TABLE message (
+    no INTEGER PRIMARY KEY,
+    device_no INTEGER NOT NULL REFERENCES device (no),
+    key_no INTEGER NOT NULL REFERENCES device_key (no),
+    topic TEXT NOT NULL,
+    log TEXT NOT NULL,
+    after_seq INTEGER NOT NULL,
+    after_id TEXT NOT NULL,
+    records INTEGER NOT NULL,
+    received_at REAL NOT NULL,
+    signature TEXT NOT NULL,
+    text BLOB NOT NULL
+);
+CREATE INDEX message_of_log ON message (device_no, log, no);
+
+-- `data` is empty where `message_no` is not NULL: what was said is `data_bytes` bytes of that
+-- message's text from byte `data_at` (from 0) on. `arrivals.DATA` reads either kind.
+ALTER TABLE arrival ADD COLUMN message_no INTEGER REFERENCES message (no);
+ALTER TABLE arrival ADD COLUMN data_at INTEGER;
+ALTER TABLE arrival ADD COLUMN data_bytes INTEGER;
+CREATE INDEX arrival_of_message ON arrival (message_no) WHERE message_no IS NOT NULL;
+
+-- Programs of the operators' that listen at the broker.
+CREATE TABLE tool (
+    name TEXT PRIMARY KEY,
+    token_hash TEXT NOT NULL,
+    reads TEXT NOT NULL,                     -- topic filters, JSON
+    made_at REAL NOT NULL,
+    made_by TEXT NOT NULL,
+    revoked_at REAL
+) WITHOUT ROWID;
+
+-- Who did what at HQ, chained by hash.
+CREATE TABLE audit (
+    no INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    operator TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    action TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    hash TEXT NOT NULL
+);
+
+-- What was raised once is raised again after a day, or once it was acknowledged.
+ALTER TABLE incident ADD COLUMN acknowledged_at REAL;
+ALTER TABLE incident ADD COLUMN acknowledged_by TEXT NOT NULL DEFAULT '';
+CREATE INDEX incident_of_device ON incident (device_no, kind, no);
+
+-- `access_version` rises with every change that the access file shows.
+INSERT INTO meta (key, value) VALUES ('hub_id', lower(hex(randomblob(8))));
+INSERT INTO meta (key, value) VALUES ('hub_token_hash', '');
+INSERT INTO meta (key, value) VALUES ('access_version', 1);
+"""
+
+MIGRATIONS = (Migration("first tables", _FIRST), Migration("identities", _IDENTITIES))
