@@ -45,6 +45,7 @@ from buskit.link import (
 )
 from buskit.locks import FileLock, LockBusy
 from buskit.terminal import narrate
+from buswire.device import Process
 from storeagent.carrier import Carrier
 from storeagent.core import (
     AgentCore,
@@ -58,6 +59,7 @@ from storeagent.core import (
 from storeagent.database import database_path, open_agent_database
 from storeagent.errors import AgentError, OutboxFull
 from storeagent.hooks import Hooks
+from storeagent.keys import DeviceKey, read_key
 from storeagent.settings import LOCK_NAME, AgentSettings, read_agent_settings
 from storeagent.status import DaemonStatus, write_status
 
@@ -87,13 +89,16 @@ def run_agent(home: Path, *, quiet: bool = False) -> None:
 
     Raises:
         AlreadyRunning: Another process does so already.
+        KeyFileError: The device has not joined.
+        SecretError: Others can read its key.
         HomeError: There are no settings.
         SettingsError: They cannot be.
         DatabaseError: The database cannot be opened.
     """
     settings = read_agent_settings(home)
-    with _only_one(home):
-        agent = AgentProcess(home, settings, say=_quiet if quiet else narrate)
+    with only_one(home):
+        key = read_key(home, settings.identity, settings.root)
+        agent = AgentProcess(home, settings, key, say=_quiet if quiet else narrate)
         previous = {}
         for number in (signal.SIGTERM, signal.SIGINT):
             previous[number] = signal.signal(number, agent.on_signal)
@@ -109,7 +114,13 @@ def _quiet(_: str) -> None:
 
 
 @contextlib.contextmanager
-def _only_one(home: Path) -> Iterator[None]:
+def only_one(home: Path) -> Iterator[None]:
+    """Hold the home as its daemon for the length of a block.
+
+    Raises:
+        AlreadyRunning: Another process does so already.
+        AgentError: The lock cannot be opened.
+    """
     lock = FileLock(home / LOCK_NAME)
     try:
         lock.acquire(1.0)  # a command that asks for the status holds it for a moment
@@ -134,10 +145,14 @@ def _only_one(home: Path) -> Iterator[None]:
 class AgentProcess:
     """The daemon's loop, made to run once."""
 
-    def __init__(self, home: Path, settings: AgentSettings, *, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, home: Path, settings: AgentSettings, key: DeviceKey, *, say: Callable[[str], None]
+    ) -> None:
         """Prepare; nothing is opened before `run`."""
         self._home = home
         self._settings = settings
+        self._key = key
+        self._signing_key = key.signing_key
         self._say = say
         self._inbound: queue.SimpleQueue[LinkEvent | _Rung] = queue.SimpleQueue()
         self._gathered_bytes = 0
@@ -167,7 +182,7 @@ class AgentProcess:
         """
         self._database = open_agent_database(database_path(self._home))
         try:
-            self._core = self._make_core(run=None)
+            self._core = self._make_core(process=None)
             bye = self._publication(self._core.bye())
             loop = LinkLoop("link")
             self._link = Link(
@@ -336,7 +351,7 @@ class AgentProcess:
         self._database = database
         was_connected = self._link.connected
         try:
-            self._core = self._make_core(run=self._core.run)
+            self._core = self._make_core(process=self._core.process)
         except (DatabaseError, sqlite3.Error) as error:
             self._pause(error, now)
             return
@@ -347,12 +362,14 @@ class AgentProcess:
 
     # --- odds and ends ---------------------------------------------------------------------------
 
-    def _make_core(self, *, run: str | None) -> AgentCore:
+    def _make_core(self, *, process: Process | None) -> AgentCore:
         settings = self._settings
         return AgentCore(
             self._database,
             settings.identity,
             settings.topics,
+            key=self._signing_key,
+            trust=self._key.trust,
             draw=self._random.random,
             new_id=lambda: os.urandom(16).hex(),
             wall_clock=time.time,
@@ -360,7 +377,7 @@ class AgentProcess:
             version=_version(),
             timing=settings.timing,
             limits=settings.limits,
-            run=run,
+            process=process,
         )
 
     def _link_settings(self, will: Publication) -> LinkSettings:
@@ -368,8 +385,8 @@ class AgentProcess:
         return LinkSettings(
             addresses=settings.brokers,
             client_id=str(settings.identity),
-            username=settings.username,
-            password=settings.password,
+            username=settings.username or str(settings.identity),
+            password=settings.password or self._key.token,
             keepalive_seconds=settings.keepalive_seconds,
             backoff_most_seconds=settings.reconnect_most_seconds,
             will=will,

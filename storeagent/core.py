@@ -10,11 +10,13 @@ Invariants:
 - A batch that has nothing to save opens no write transaction: beats and idle ticks cost no disk.
 - When anything raises, nothing of the batch is kept, the machine is made anew from what is saved,
   and the protocol repeats what was lost.
-- Nothing that arrives can raise: what cannot be used is put aside, and good messages beside it
-  take effect.
+- Nothing that arrives can raise: what is refused is counted, and good messages beside it take
+  effect. Of what HQ did not sign nothing else is saved.
+- HQ's keys are those of the last commit: a chain that was followed is saved with what it came with.
 """
 
 import contextlib
+import platform
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ from buswire.device import (
     Effect,
     Learn,
     Listen,
+    Process,
     Reset,
     Saved,
     Send,
@@ -38,25 +41,13 @@ from buswire.device import (
     Take,
     Timing,
 )
-from buswire.errors import WireError
-from buswire.messages import (
-    LOGS,
-    Ack,
-    AnyMessage,
-    Bye,
-    Heads,
-    Hub,
-    Log,
-    Nudge,
-    Records,
-    Snapshot,
-    StoreFacts,
-    Welcome,
-    Work,
-)
+from buswire.messages import LOGS, Bye, Hello, Log, Records, StoreFacts, Welcome, Work
+from buswire.signing import SigningKey
 from buswire.topics import Identity, Topics
+from buswire.trust import Trusted
 from buswire.uplink import Entry, Settled
 from storeagent.effects import Effects
+from storeagent.hearing import Hearing, Refused, further
 from storeagent.inbox import Inbox
 from storeagent.limits import Limits
 from storeagent.memory import Memory
@@ -110,7 +101,10 @@ class Subscribe:
 
 Outgoing = Publish | Subscribe
 
-_SPOKEN_TO_ONE = (Welcome, Ack, Records, Snapshot, Nudge)
+_MACHINE_CHARACTERS = 100
+_UNJUDGED_LIMIT = 20
+"""How many messages of unknown keys wait for HQ to tell whether the keys are its own."""
+_WONDER_MOST_SECONDS = 120.0
 
 
 class _Desk:
@@ -173,6 +167,8 @@ class AgentCore:
         identity: Identity,
         topics: Topics,
         *,
+        key: SigningKey,
+        trust: Trusted,
         draw: Callable[[], float],
         new_id: Callable[[], str],
         wall_clock: Callable[[], float],
@@ -180,7 +176,7 @@ class AgentCore:
         version: str = "",
         timing: Timing | None = None,
         limits: Limits | None = None,
-        run: str | None = None,
+        process: Process | None = None,
     ) -> None:
         """Begin unconnected from what the database has.
 
@@ -188,6 +184,9 @@ class AgentCore:
             database: Open; stays the caller's to close, after the core is not used any more.
             identity: Which device of which store this is.
             topics: How the topics are spelt.
+            key: What this device signs with.
+            trust: HQ's keys as they were pinned when the device joined; what it has learned since
+                is in the database.
             draw: A random number in [0, 1).
             new_id: A random 128-bit id in hex.
             wall_clock: Unix time as this device believes it.
@@ -195,10 +194,12 @@ class AgentCore:
             version: The agent's version, for HQ's lists.
             timing: The machine's waits.
             limits: What may be kept.
-            run: The id of this process, when a core is made anew in it; drawn if not given.
+            process: Of the core before this one, where a core is made anew in one process; without
+                it this is the first core of a process, and counts as its start.
 
         Raises:
-            DatabaseError: The database cannot be read, or, the first time, not written.
+            DatabaseError: The database cannot be read, or not written.
+            WireError: One of HQ's keys is none.
         """
         self.database = database
         self.identity = identity
@@ -217,16 +218,19 @@ class AgentCore:
         )
         self._desk = _Desk(self.inbox, self.outbox)
         self._own_topic = topics.from_(identity)
-        self._to_topic = topics.to(identity)
+        self._filters: frozenset[str] = frozenset()
+        self._key = key
+        self._pinned = trust
+        self._hearing = Hearing(identity, topics, trust)
+        self._unjudged: list[Refused] = []
+        self._wonder_at = -1e18
+        self._wonders = 0
         self._link_is_up = False
         self._relink = False
-        self.run = run or new_id()
         self._last_welcome_at: float | None = None
         self.arrivals = 0
         """Rises with each committed batch that may have brought work, for whoever looks at it."""
-        if not self.memory.text("install"):
-            with database.write():
-                self.memory.keep("install", new_id())
+        self.process = self._begin_process(process)
         self._load()
 
     # --- driving it ------------------------------------------------------------------------------
@@ -294,7 +298,7 @@ class AgentCore:
 
     def bye(self) -> Publish:
         """What to send before going, and what to leave as the will."""
-        return Publish(self._own_topic, frame.encode(Bye(run=self.run)))
+        return self._publish(Bye(run=self.process.run))
 
     @property
     def welcomed(self) -> bool:
@@ -306,9 +310,30 @@ class AgentCore:
         """When HQ last answered, by the monotonic clock of `handle`; None if not yet."""
         return self._last_welcome_at
 
+    @property
+    def trusted(self) -> Trusted:
+        """HQ's keys that are trusted now."""
+        return self._hearing.trusted
+
     # --- inside ----------------------------------------------------------------------------------
 
+    def _begin_process(self, process: Process | None) -> Process:
+        """Count the start of a process, and give the database its id if it has none."""
+        starts = self.memory.number("starts")
+        if process is None:
+            process = Process(
+                run=self._new_id(), start=starts + 1, machine=platform.node()[:_MACHINE_CHARACTERS]
+            )
+        new = not self.memory.text("install")
+        if new or starts < process.start:
+            with self.database.write():
+                if new:
+                    self.memory.keep("install", self._new_id())
+                self.memory.keep("starts", max(starts, process.start))
+        return process
+
     def _load(self) -> None:
+        self._hearing.trust(further(self._pinned, self.memory.trust()))
         facts = self.memory.facts()
         acked = self.outbox.acked()
         machine = DeviceMachine(
@@ -320,6 +345,8 @@ class AgentCore:
                 region=facts.region,
             ),
             self._desk,
+            process=self.process,
+            hq_key=lambda: self._hearing.newest,
             draw=self._draw,
             new_id=self._new_id,
             wall_clock=self._wall_clock,
@@ -327,8 +354,6 @@ class AgentCore:
             version=self._version,
             timing=self._timing,
         )
-        # The will was left with this run when the link came up, so a machine made anew keeps it.
-        machine.own_run = self.run
         self._machine = machine
         self._acked: dict[Log, tuple[Cursor, int]] = acked
         self._facts: StoreFacts = facts
@@ -338,56 +363,68 @@ class AgentCore:
         self, topic: str, payload: bytes, now: float, batch: _Batch, outgoing: list[Outgoing]
     ) -> bool:
         """Take one message; whether it may have brought work."""
+        nonce = self._machine.nonce
         try:
-            message = self._read(topic, payload)
-        except WireError as error:
-            batch.begin()
-            self._effects.strange(
-                str(error), source=topic, detail=payload[:300].decode("utf-8", "replace")
-            )
+            word = self._hearing.read(topic, payload, nonce=nonce, filters=self._filters)
+        except Refused as refused:
+            self._refuse(refused, now, batch)
             return False
-        if message is None:
+        if word is None:
             return False
+        message = word.message
+        if word.trust is not None:
+            self._learn_trust(word.trust, batch)
         effects = self._machine.heard(message, now)
         self._apply(effects, batch, outgoing)
         if self._machine.last_welcome_at is not None:
             self._last_welcome_at = self._machine.last_welcome_at
-        if isinstance(message, Welcome) and any(isinstance(effect, Learn) for effect in effects):
-            self._grow_older(message.at, batch)  # it was the answer to the latest hello
+        if isinstance(message, Welcome) and message.nonce == nonce:
+            self._judge(batch)
+            if any(isinstance(effect, Learn) for effect in effects):
+                self._grow_older(message.at, batch)
         return any(isinstance(effect, Take | Reset) for effect in effects)
 
-    def _read(self, topic: str, payload: bytes) -> AnyMessage | None:
-        """The message, if it is one that HQ may say on this topic to this device.
+    def _refuse(self, refused: Refused, now: float, batch: _Batch) -> None:
+        """Count what is refused; where HQ may have changed its key, ask HQ first."""
+        if refused.leads_on is not None:
+            self._learn_trust(refused.leads_on, batch)
+        if refused.key_id:
+            if now >= self._wonder_at:
+                # HQ tells its keys in each welcome: one that stays unknown is no reason to hurry.
+                self._wonder_at = now + min(_WONDER_MOST_SECONDS, 2.0**self._wonders)
+                self._wonders = min(self._wonders + 1, 10)
+                self._machine.wonder(now, "signed with a key not known here")
+            if len(self._unjudged) < _UNJUDGED_LIMIT:
+                self._unjudged.append(refused)
+                return
+        batch.begin()
+        self._effects.refuse(refused.what, source=refused.source, detail=refused.detail)
 
-        Raises:
-            WireError: It is not.
-        """
-        address = self.topics.parse(topic)
-        if address.kind == "hq" and not payload:
-            return None  # a retained message was cleared
-        message = frame.decode(payload)
-        match address.kind:
-            case "down":
-                fits = isinstance(message, Records) and message.log == str(address.channel)
-            case "heads":
-                fits = isinstance(message, Heads)
-            case "to":
-                fits = isinstance(message, _SPOKEN_TO_ONE) and address.identity == self.identity
-            case "hq":
-                fits = isinstance(message, Hub)
-            case _:
-                fits = False
-        if not fits:
-            raise WireError(f"a {type(message).__name__} on a topic where it does not belong")
-        return message
+    def _judge(self, batch: _Batch) -> None:
+        """HQ has told its keys: what came with others was not its word."""
+        waiting, self._unjudged = self._unjudged, []
+        for refused in waiting:
+            if not self._hearing.trusts(refused.key_id):
+                batch.begin()
+                self._effects.refuse(refused.what, source=refused.source, detail=refused.detail)
+
+    def _learn_trust(self, trusted: Trusted, batch: _Batch) -> None:
+        batch.begin()
+        self.memory.keep_trust(trusted)
+        self._hearing.trust(trusted)
+        self._wonder_at, self._wonders = -1e18, 0
+
+    def _publish(self, message: Hello | Records | Bye) -> Publish:
+        return Publish(self._own_topic, frame.encode(message, self._own_topic, self._key))
 
     def _apply(self, effects: Sequence[Effect], batch: _Batch, outgoing: list[Outgoing]) -> None:
         for effect in effects:
             match effect:
                 case Send(message):
-                    outgoing.append(Publish(self._own_topic, frame.encode(message)))
+                    outgoing.append(self._publish(message))
                 case Listen(region, channels):
                     filters = self.topics.filters_of_device(self.identity, region, channels)
+                    self._filters = frozenset(filters)
                     outgoing.append(Subscribe(filters))
                 case Take():
                     batch.begin()

@@ -155,7 +155,16 @@ CREATE TABLE hook_failure (
 """
 )
 
-MIGRATIONS = (Migration("outbox, inbox and what the protocol remembers", _FIRST),)
+_SECOND = """
+-- HQ's own signature on a document, as it came; empty on copies from before HQ signed.
+ALTER TABLE directive ADD COLUMN seal TEXT NOT NULL DEFAULT '';
+ALTER TABLE cancel ADD COLUMN seal TEXT NOT NULL DEFAULT '';
+"""
+
+MIGRATIONS = (
+    Migration("outbox, inbox and what the protocol remembers", _FIRST),
+    Migration("the seals of HQ's documents", _SECOND),
+)
 
 
 def database_path(home: Path) -> Path:

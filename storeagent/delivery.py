@@ -68,6 +68,7 @@ class HeldCancel(NamedTuple):
     directive: str
     role: str
     data: bytes
+    seal: str
     original_position: int
 
 

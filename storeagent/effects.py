@@ -16,10 +16,15 @@ The rules, each of which lost or invented work when it was left out:
   does not name is not gone but unsure: HQ is asked. Records that HQ appended after it made the
   snapshot may have come before it: the cursors go back behind them, and so must the memory of
   them, or what they said would be undone by the snapshot for good.
-- What HQ has forgotten is sent up as it was received, unless that is on its way already.
+- What HQ has forgotten is sent up as it was received, with the seal by which HQ knows it for its
+  own, unless that is on its way already.
+- HQ hears of what was refused at the first, the tenth, the hundredth time: a flood of forgeries
+  must fill no outbox.
 """
 
+import contextlib
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
@@ -43,6 +48,7 @@ from buswire.messages import (
 from buswire.states import CLOSED_BY_HQ, STORE_RANK, State, higher, is_open
 from buswire.topics import Channel
 from storeagent.delivery import Delivery
+from storeagent.errors import OutboxFull
 from storeagent.inbox import Inbox
 from storeagent.memory import Lost, Memory
 from storeagent.outbox import Outbox
@@ -130,6 +136,26 @@ class Effects:
         """Keep aside something that is not even a record."""
         self._inbox.put_aside(what, source=source, detail=detail, at=self._wall_clock())
 
+    def refuse(self, what: str, *, source: str, detail: str) -> None:
+        """Count something that is not HQ's word, or no word at all, and tell HQ now and then.
+
+        Args:
+            what: In one of a few words; whoever forges must not be able to choose them.
+            source: Likewise.
+            detail: What people may want to see of it.
+        """
+        times = self._inbox.put_aside(what, source=source, detail=detail, at=self._wall_clock())
+        if str(times).strip("0") == "1":
+            # That HQ hears of it is no reason to stop the rest when not even the reserve has room.
+            with contextlib.suppress(OutboxFull):
+                self._enqueue(
+                    "trouble",
+                    Trouble(
+                        what=f"refused: {what}"[:500],
+                        detail=f"on {source[:300]}, {times} so far: {detail[:1000]}",
+                    ),
+                )
+
     # --- records ---------------------------------------------------------------------------------
 
     def _take_record(self, record: Record, channel: Channel) -> None:
@@ -143,18 +169,22 @@ class Effects:
             return
         match said:
             case Directive():
-                self._take_directive(said, bytes(record.data), channel)
+                self._take_directive(said, bytes(record.data), record.seal, channel)
             case Cancel():
-                self._take_cancel(said, bytes(record.data), channel.role)
+                self._take_cancel(said, bytes(record.data), record.seal, channel.role)
             case StateChange():
                 self._take_change(said, bytes(record.data), channel)
 
-    def _take_directive(self, directive: Directive, data: bytes, channel: Channel) -> None:
+    def _take_directive(
+        self, directive: Directive, data: bytes, seal: str, channel: Channel
+    ) -> None:
         role = channel.role
         withdrawn = self._inbox.cancel(directive.id) is not None
         delivery = self._inbox.delivery(directive.id, role)
+        if delivery is not None and seal:
+            self._inbox.save_directive(directive, data, seal)
         if delivery is None:
-            delivery = self._insert(directive, data, role, State.DELIVERED)
+            delivery = self._insert(directive, data, seal, role, State.DELIVERED)
             early = self._inbox.release_early(directive.id, role)
             if early is not None and early[0] != str(channel):
                 self._change(delivery, decode_data("state", early[1], HQ_KINDS))
@@ -176,8 +206,8 @@ class Effects:
         if withdrawn:
             self._send_cancel_back(directive.id)
 
-    def _take_cancel(self, cancel: Cancel, data: bytes, role: str) -> None:
-        self._inbox.hold_cancel(cancel.directive, role, data)
+    def _take_cancel(self, cancel: Cancel, data: bytes, seal: str, role: str) -> None:
+        self._inbox.hold_cancel(cancel.directive, role, data, seal)
         for delivery in self._inbox.deliveries(cancel.directive):
             self._withdraw(delivery, by=cancel.cancelled_by, why=cancel.reason)
             self._inbox.save(delivery)
@@ -224,15 +254,18 @@ class Effects:
     # --- snapshots and answers -------------------------------------------------------------------
 
     def _take_item(self, item: SnapshotItem, directive: Directive) -> None:
+        data, seal = bytes(item.data), item.seal
         delivery = self._inbox.delivery(directive.id, item.role)
+        if delivery is not None and seal:
+            self._inbox.save_directive(directive, data, seal)
         if self._inbox.cancel(directive.id) is not None:
             if delivery is None:
-                self._insert(directive, bytes(item.data), item.role, State.CANCELLED)
+                self._insert(directive, data, seal, item.role, State.CANCELLED)
             self._send_cancel_back(directive.id)
             return
         state = State.DELIVERED if item.state is State.PENDING else item.state
         if delivery is None:
-            delivery = self._insert(directive, bytes(item.data), item.role, state)
+            delivery = self._insert(directive, data, seal, item.role, state)
         elif state in CLOSED_BY_HQ:
             if not delivery.settled_here:
                 self._close(delivery, state)
@@ -267,9 +300,11 @@ class Effects:
 
     # --- moving a delivery -----------------------------------------------------------------------
 
-    def _insert(self, directive: Directive, data: bytes, role: str, state: State) -> Delivery:
+    def _insert(
+        self, directive: Directive, data: bytes, seal: str, role: str, state: State
+    ) -> Delivery:
         now = self._wall_clock()
-        self._inbox.save_directive(directive, data)
+        self._inbox.save_directive(directive, data, seal)
         delivery = Delivery(
             directive=directive.id,
             role=role,
@@ -320,17 +355,20 @@ class Effects:
         data = self._inbox.directive_data(delivery.directive)
         if data is None:
             return False
-        delivery.original_position = self._send_up("directive", delivery.role, data)
+        seal = self._inbox.directive_seal(delivery.directive)
+        delivery.original_position = self._send_up("directive", delivery.role, data, seal)
         return True
 
     def _send_cancel_back(self, directive: str) -> None:
         held = self._inbox.cancel(directive)
         if held is not None and not self._on_its_way(held.original_position):
-            position = self._send_up("cancel", held.role, held.data)
+            position = self._send_up("cancel", held.role, held.data, held.seal)
             self._inbox.note_cancel_sent(directive, position)
 
-    def _send_up(self, kind: str, role: str, data: bytes) -> int:
-        original = Original(kind=kind, role=role, data=msgspec.Raw(data))  # type: ignore[arg-type]
+    def _send_up(
+        self, kind: Literal["directive", "cancel"], role: str, data: bytes, seal: str
+    ) -> int:
+        original = Original(kind=kind, role=role, data=msgspec.Raw(data), seal=seal)
         try:
             return self._enqueue("original", original)
         except WireError as error:

@@ -30,8 +30,10 @@ from buskit.link import (
     Subscribed,
 )
 from buswire.device import Timing
+from buswire.signing import SigningKey
 from buswire.states import State
 from buswire.topics import Identity, Topics
+from buswire.trust import Trusted
 from storeagent.carrier import Carrier
 from storeagent.core import AgentCore, Event, Heard, Linked, Rang, Unlinked
 from storeagent.database import agent_database_from, empty_image
@@ -48,6 +50,10 @@ class Member:
     """One device of the fleet."""
 
     identity: Identity
+    seed: bytes = field(repr=False)
+    """Of its key."""
+    token: str = field(repr=False)
+    """Its password for the broker."""
     roles: tuple[str, ...] = ()
 
 
@@ -57,6 +63,8 @@ class FleetSettings:
 
     brokers: tuple[str, ...]
     root: str
+    trust: Trusted
+    """HQ's keys, for all of them."""
     qos: int = 0
     keepalive_seconds: int = 60
     connects_per_second: float = 200.0
@@ -107,6 +115,8 @@ class _Device:
             database,
             member.identity,
             fleet.topics,
+            key=SigningKey(member.seed),
+            trust=fleet.settings.trust,
             draw=self.random.random,
             new_id=_new_id,
             wall_clock=time.time,
@@ -122,6 +132,7 @@ class _Device:
                 addresses=fleet.settings.brokers,
                 client_id=str(member.identity),
                 username=str(member.identity),
+                password=member.token,
                 keepalive_seconds=fleet.settings.keepalive_seconds,
                 will=self.bye,
                 backoff_most_seconds=15.0,

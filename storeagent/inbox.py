@@ -162,11 +162,20 @@ class Inbox:
 
     # --- directives ------------------------------------------------------------------------------
 
-    def save_directive(self, directive: Directive, data: bytes) -> None:
-        """Keep a directive as it was received; the first copy stays."""
+    def save_directive(self, directive: Directive, data: bytes, seal: str = "") -> None:
+        """Keep a directive as it was received; the first copy stays, but one with a seal is better.
+
+        HQ takes back only what it sealed, and a seal is over exact bytes, so all of the row is
+        replaced.
+        """
         self._connection.execute(
-            "INSERT INTO directive (id, title, kind, priority, due, issued_at, issued_by, data)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO directive"
+            " (id, title, kind, priority, due, issued_at, issued_by, data, seal)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
+            " SET title = excluded.title, kind = excluded.kind, priority = excluded.priority,"
+            " due = excluded.due, issued_at = excluded.issued_at, issued_by = excluded.issued_by,"
+            " data = excluded.data, seal = excluded.seal"
+            " WHERE directive.seal = '' AND excluded.seal != ''",
             (
                 directive.id,
                 directive.title,
@@ -176,8 +185,16 @@ class Inbox:
                 directive.issued_at,
                 directive.issued_by,
                 data,
+                seal,
             ),
         )
+
+    def directive_seal(self, directive: str) -> str:
+        """HQ's seal on a directive; empty where there is none, or no such directive."""
+        row = self._connection.execute(
+            "SELECT seal FROM directive WHERE id = ?", (directive,)
+        ).fetchone()
+        return "" if row is None else str(row[0])
 
     def directive_data(self, directive: str) -> bytes | None:
         """The exact bytes of a directive as it was received, or None when it is not kept."""
@@ -228,22 +245,24 @@ class Inbox:
     def cancel(self, directive: str) -> HeldCancel | None:
         """HQ's withdrawal of this directive, if it is held."""
         row = self._connection.execute(
-            "SELECT directive, role, data, original_position FROM cancel WHERE directive = ?",
+            "SELECT directive, role, data, seal, original_position FROM cancel WHERE directive = ?",
             (directive,),
         ).fetchone()
-        return None if row is None else HeldCancel(row[0], row[1], bytes(row[2]), row[3])
+        return None if row is None else HeldCancel(row[0], row[1], bytes(row[2]), *row[3:])
 
     def cancels(self) -> list[str]:
         """The directives whose withdrawals are held."""
         rows = self._connection.execute("SELECT directive FROM cancel ORDER BY directive")
         return [row[0] for row in rows]
 
-    def hold_cancel(self, directive: str, role: str, data: bytes) -> None:
-        """Keep a withdrawal, whether the directive is there or not; the first copy stays."""
+    def hold_cancel(self, directive: str, role: str, data: bytes, seal: str = "") -> None:
+        """Keep a withdrawal, whether the directive is there or not; copies as for directives."""
         self._connection.execute(
-            "INSERT INTO cancel (directive, role, data, original_position, day)"
-            " VALUES (?, ?, ?, 0, ?) ON CONFLICT (directive) DO NOTHING",
-            (directive, role, data, self._memory.today),
+            "INSERT INTO cancel (directive, role, data, seal, original_position, day)"
+            " VALUES (?, ?, ?, ?, 0, ?) ON CONFLICT (directive) DO UPDATE"
+            " SET data = excluded.data, seal = excluded.seal"
+            " WHERE cancel.seal = '' AND excluded.seal != ''",
+            (directive, role, data, seal, self._memory.today),
         )
 
     def note_cancel_sent(self, directive: str, position: int) -> None:
@@ -306,12 +325,16 @@ class Inbox:
             "DELETE FROM taken WHERE channel = ? AND seq > ?", (channel, after)
         )
 
-    def put_aside(self, what: str, *, source: str, detail: str, at: float) -> None:
-        """Keep something that cannot be used; the same thing again is counted."""
-        self._connection.execute(
+    def put_aside(self, what: str, *, source: str, detail: str, at: float) -> int:
+        """Keep something that cannot be used; the same thing again is counted.
+
+        Returns:
+            How often it has come.
+        """
+        times = self._single(
             "INSERT INTO aside (what, source, detail, times, first_at, last_at)"
             " VALUES (?, ?, ?, 1, ?, ?) ON CONFLICT (what, source) DO UPDATE"
-            " SET times = times + 1, last_at = max(last_at, excluded.last_at)",
+            " SET times = times + 1, last_at = max(last_at, excluded.last_at) RETURNING times",
             (what[:500], source[:300], detail[:2000], at, at),
         )
         if self.aside_count() > ASIDE_LIMIT:
@@ -319,6 +342,7 @@ class Inbox:
                 "DELETE FROM aside WHERE (what, source) IN"
                 " (SELECT what, source FROM aside ORDER BY last_at LIMIT 50)"
             )
+        return times
 
     def asides(self, most: int = 20) -> list[Aside]:
         """What was put aside, the latest first."""

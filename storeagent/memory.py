@@ -16,6 +16,7 @@ from buskit.database import Database
 from buswire.cursors import START, Cursor
 from buswire.messages import LOGS, Log, StoreFacts
 from buswire.topics import Channel
+from buswire.trust import Trusted
 
 DAY_SECONDS = 86_400.0
 
@@ -113,6 +114,17 @@ class Memory:
     def keep_lost(self, lost: Lost) -> None:
         """Save HQ's word about lost entries."""
         self.keep(f"lost {lost.log}", msgspec.json.encode(lost).decode())
+
+    # --- HQ ---------------------------------------------------------------------------------------
+
+    def trust(self) -> Trusted | None:
+        """HQ's keys as this device has learned them since it joined; None where it has not."""
+        kept = self.text("trust")
+        return msgspec.json.decode(kept, type=Trusted) if kept else None
+
+    def keep_trust(self, trusted: Trusted | None) -> None:
+        """Save HQ's keys, or that only those of the joining count."""
+        self.keep("trust", "" if trusted is None else msgspec.json.encode(trusted).decode())
 
     # --- days ------------------------------------------------------------------------------------
 

@@ -52,7 +52,9 @@ class AgentSettings:
     brokers: tuple[str, ...] = (DEFAULT_BROKER,)
     root: str = DEFAULT_ROOT
     username: str | None = None
+    """Where another broker engine wants other names than ours; the identity if not set."""
     password: str | None = field(default=None, repr=False)
+    """Likewise; the token of the key file if not set."""
     qos: int = 0
     keepalive_seconds: int = 30
     reconnect_most_seconds: float = 60.0
@@ -102,14 +104,13 @@ def parse_settings(raw: Mapping[str, Any]) -> AgentSettings:
     for name in ("store", "device"):
         if not isinstance(raw.get(name), str):
             raise SettingsError(f"{name} must be set to text", hint=HINT_CREATE)
-    store = new_identifier(raw["store"], "store")
     settings = AgentSettings(
-        store=store,
+        store=new_identifier(raw["store"], "store"),
         device=identifier(raw["device"], "device"),
         roles=tuple(new_identifier(role, "role") for role in _texts(raw, "roles", ())),
         brokers=tuple(_texts(raw, "brokers", (DEFAULT_BROKER,))),
         root=Topics(_typed(link, "root", str, DEFAULT_ROOT, "link.")).root,
-        username=_typed(link, "username", str, f"{store}.{raw['device']}", "link."),
+        username=_typed(link, "username", str, None, "link."),
         password=_typed(link, "password", str, None, "link."),
         qos=_typed(link, "qos", int, 0, "link."),
         keepalive_seconds=_typed(link, "keepalive_seconds", int, 30, "link."),

@@ -8,17 +8,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
 from buskit.terminal import Sheet
 from buswire.device import Timing
 from buswire.errors import WireError
-from buswire.names import identifier, new_identifier
+from buswire.names import identifier
 from buswire.states import State
 from buswire.topics import DEFAULT_ROOT, Identity
+from buswire.trust import Trust, Trusted
 from storeagent.errors import InvalidEntry
 from storeagent.fleet import Fleet, FleetSettings, Member, Totals
+from storeagent.keys import seed_of
 from storeagent.settings import DEFAULT_BROKER
 
 _ANSWERS = {
@@ -33,13 +37,11 @@ _ANSWERS = {
 @click.option("--broker", "brokers", multiple=True, default=[DEFAULT_BROKER], metavar="URL")
 @click.option("--root", default=DEFAULT_ROOT)
 @click.option(
-    "--identities",
+    "--keys",
+    required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help='JSON Lines of {"store": ..., "device": ..., "roles": [...]}.',
+    help="The devices with their keys, as head office writes them: hq device add --fleet FILE.",
 )
-@click.option("--count", type=click.IntRange(1, 100_000), help="So many devices, made up.")
-@click.option("--prefix", default="F", show_default=True, help="Of the made-up stores' names.")
-@click.option("--role", "roles", multiple=True, help="Of the made-up devices.")
 @click.option("--answer", default="", help="What is said to work: read,start,done or cannot.")
 @click.option("--within", "within_seconds", default=5.0, show_default=True, type=float)
 @click.option("--cannot-ratio", default=0.0, type=click.FloatRange(0, 1))
@@ -55,10 +57,7 @@ def fleet(
     *,
     brokers: Sequence[str],
     root: str,
-    identities: Path | None,
-    count: int | None,
-    prefix: str,
-    roles: Sequence[str],
+    keys: Path,
     answer: str,
     within_seconds: float,
     cannot_ratio: float,
@@ -75,17 +74,18 @@ def fleet(
 
     Their databases are in memory and end with the process. SIGTERM or Ctrl-C ends it with a last
     line, in which "final" is true.
-    """
-    if (identities is None) == (count is None):
-        raise click.UsageError("give either --identities or --count")
-    members = (
-        _read(identities)
-        if identities is not None
-        else [
-            Member(Identity(new_identifier(f"{prefix}{number:05d}", "store"), "d1"), tuple(roles))
-            for number in range(1, (count or 0) + 1)
-        ]
-    )
+
+    The devices must be known to head office, which makes them all at once, for benchmarks and
+    trials only, because it then knows their private keys:
+
+    \b
+      hq device add --fleet FILE ...
+      storeagent fleet --keys FILE --broker URL
+
+    FILE has JSON Lines: first {"trust": ...}, then for each device
+    {"store": ..., "device": ..., "seed": ..., "token": ...}, and "roles" where it serves some.
+    """  # noqa: D301 - click reads \b as: leave the lines as they are
+    trust, members = _read(keys)
     waits = {one.name: getattr(Timing(), one.name) * time_scale for one in fields(Timing)}
     if beat_seconds is not None:
         waits["beat_seconds"] = beat_seconds
@@ -99,6 +99,7 @@ def fleet(
         FleetSettings(
             brokers=tuple(brokers),
             root=root,
+            trust=trust,
             qos=qos,
             connects_per_second=connects_per_second,
             answers=answers,
@@ -121,25 +122,37 @@ def fleet(
     tell(final, final=True)
 
 
-def _read(path: Path) -> list[Member]:
+def _read(path: Path) -> tuple[Trusted, list[Member]]:
+    trust: Trusted | None = None
     members: dict[Identity, Member] = {}
     for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not text.strip():
             continue
         try:
             found = json.loads(text)
-            identity = Identity(
-                identifier(found["store"], "store"), identifier(found["device"], "device")
-            )
-            member = Member(identity, tuple(str(role) for role in found.get("roles", [])))
+            if trust is None:
+                trust = msgspec.convert(found["trust"], Trusted)
+                Trust(trust)
+                continue
+            member = _member(found)
         except (ValueError, KeyError, TypeError, WireError) as error:
-            raise InvalidEntry(f"line {line} of {path} names no device: {error}") from None
-        if identity in members:
-            raise InvalidEntry(f"line {line} of {path} names {identity} again")
-        members[identity] = member
-    if not members:
+            what = "names no device with its key" if trust else "does not say whom to trust"
+            raise InvalidEntry(f"line {line} of {path} {what}: {error}") from None
+        if member.identity in members:
+            raise InvalidEntry(f"line {line} of {path} names {member.identity} again")
+        members[member.identity] = member
+    if trust is None or not members:
         raise InvalidEntry(f"{path} names no device")
-    return list(members.values())
+    return trust, list(members.values())
+
+
+def _member(found: dict[str, Any]) -> Member:
+    return Member(
+        Identity(identifier(found["store"], "store"), identifier(found["device"], "device")),
+        seed=seed_of(found["seed"]),
+        token=str(found["token"]),
+        roles=tuple(str(role) for role in found.get("roles", [])),
+    )
 
 
 def _raise_descriptor_limit() -> None:

@@ -1,4 +1,4 @@
-"""A scripted head office for the core's tests: channel logs, welcomes, acks; nothing clever."""
+"""A scripted head office for the core's tests: channel logs, welcomes, acks; signs, not clever."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,7 @@ from buswire.headoffice import Replay, judge
 from buswire.messages import (
     Ack,
     Answer,
+    AnyMessage,
     Bye,
     Directive,
     Hello,
@@ -25,8 +26,10 @@ from buswire.messages import (
     Welcome,
     encode_data,
 )
+from buswire.signing import PublicKey, SigningKey, seal
 from buswire.states import State
 from buswire.topics import Channel, Identity, Topics
+from buswire.trust import KeyEntry, Trust, Trusted, announce, chain_after
 from storeagent.core import Event, Heard, Linked, Outgoing, Publish, Rang, Unlinked
 from tests.agent.words import CHANNELS, FACTS, Words, directive, ids
 
@@ -43,6 +46,16 @@ QUICK = Timing(
 )
 
 
+RECOVERY = SigningKey(b"recovery".ljust(32, b"."))
+DEVICE_KEY = SigningKey(b"a till".ljust(32, b"."))
+TOKEN = "t" * 43
+
+
+def hq_key(number: int) -> SigningKey:
+    """The key with which HQ signs, one after the other from 1."""
+    return SigningKey(f"hq {number}".encode().ljust(32, b"."))
+
+
 class HeadOffice:
     """Answers one device, as far as the contract demands."""
 
@@ -50,6 +63,11 @@ class HeadOffice:
         self.identity = identity
         self.topics = topics
         self.words = Words()
+        self.keys = [hq_key(1)]
+        self.entries: list[KeyEntry] = [
+            announce(self.keys[0].public, epoch=1, number=0, by=RECOVERY)
+        ]
+        self.device_key: PublicKey = DEVICE_KEY.public
         self.run = ids("9", 1)
         self.set_version = Cursor(1, ids("a", 1))
         self.logs: dict[Channel, list[Record]] = {channel: [] for channel in CHANNELS}
@@ -67,6 +85,42 @@ class HeadOffice:
         self.keeps_deliveries = False
         """Whether a snapshot names what was issued and is not finished, as a real one does."""
 
+    # --- keys ------------------------------------------------------------------------------------
+
+    @property
+    def key(self) -> SigningKey:
+        """What it signs with."""
+        return self.keys[-1]
+
+    @property
+    def trust(self) -> Trusted:
+        """What a device that joins now pins."""
+        return Trust(Trusted(recovery=RECOVERY.public.text)).follow(self.entries).trust.kept
+
+    def rotate(self) -> None:
+        """Announce another key by the present one, and sign with it from now on."""
+        last, key = self.entries[-1], hq_key(len(self.keys) + 1)
+        self.entries.append(
+            announce(key.public, epoch=last.epoch, number=last.number + 1, by=self.key)
+        )
+        self.keys.append(key)
+
+    def recover(self) -> None:
+        """Announce another key by the recovery key: all before it are worthless."""
+        key = hq_key(len(self.keys) + 1)
+        epoch = self.entries[-1].epoch + 1
+        self.entries.append(announce(key.public, epoch=epoch, number=0, by=RECOVERY))
+        self.keys.append(key)
+
+    def lay(self, topic: str, message: AnyMessage, key: SigningKey | None = None) -> Heard:
+        """A message of HQ's as it arrives."""
+        return Heard(topic, frame.encode(message, topic, key or self.key))
+
+    def sealed(self, record: Record) -> Record:
+        """The record with HQ's seal on its document."""
+        text = seal(self.key, record.kind, bytes(record.data))
+        return msgspec.structs.replace(record, seal=text)
+
     # --- speaking --------------------------------------------------------------------------------
 
     def issue(self, channel: Channel, number: int = 1, **changes: object) -> Heard:
@@ -74,18 +128,18 @@ class HeadOffice:
         if self.keeps_deliveries:
             raw = msgspec.Raw(encode_data(directive(number, **changes)))
             self.items.append(SnapshotItem(role=channel.role, state=State.PENDING, data=raw))
-        return self.append(channel, self.words.issue(number, **changes))
+        return self.append(channel, self.sealed(self.words.issue(number, **changes)))
 
     def append(self, channel: Channel, *records: Record) -> Heard:
         """Append records to a channel and give the message that publishes them."""
         after = self.head(channel)
         self.logs[channel].extend(records)
         message = Records(log=str(channel), after=after, records=list(records))
-        return Heard(self.topics.down(channel), frame.encode(message))
+        return self.lay(self.topics.down(channel), message)
 
     def up(self) -> Heard:
         """The retained message of a hub that is there."""
-        return Heard(self.topics.hq, frame.encode(Hub(run=self.run, up=True)))
+        return self.lay(self.topics.hq, Hub(run=self.run, up=True))
 
     def head(self, channel: Channel) -> Cursor:
         """Where a channel's log ends."""
@@ -104,13 +158,17 @@ class HeadOffice:
         answers: list[Heard] = []
         for one in outgoing:
             if isinstance(one, Publish):
-                assert one.topic == self.topics.from_(self.identity)
-                answers += self.take(one.payload)
+                answers += self.take(one.topic, one.payload)
         return answers
 
-    def take(self, payload: bytes) -> list[Heard]:
+    def read(self, topic: str, payload: bytes) -> AnyMessage:
+        """What the device says; it must be on its own topic and signed with its own key."""
+        assert topic == self.topics.from_(self.identity)
+        return frame.read(payload, topic, {self.device_key.id: self.device_key}.get)
+
+    def take(self, topic: str, payload: bytes) -> list[Heard]:
         """Take one payload, and give the answers."""
-        message = frame.decode(payload)
+        message = self.read(topic, payload)
         match message:
             case Hello():
                 self.hellos.append(message)
@@ -121,7 +179,7 @@ class HeadOffice:
                 self.byes.append(message)
         return []
 
-    def _answer(self, hello: Hello) -> list[object]:
+    def _answer(self, hello: Hello) -> list[AnyMessage]:
         heads = {channel: self.head(channel) for channel in self.logs}
         verdict = judge(
             hello, set_version=self.set_version, heads=heads, logs=self, most_records=1_000
@@ -140,18 +198,19 @@ class HeadOffice:
             want=list(self.want),
             lost=dict(self.lost),
             store=self.facts,
+            keys=chain_after(self.entries, hello.hq_key),
         )
         self.want = []
         if not isinstance(verdict, Replay):
             return [welcome, Snapshot(nonce=hello.nonce, page=1, pages=1, items=self.items)]
-        messages: list[object] = [welcome]
+        messages: list[AnyMessage] = [welcome]
         for channel, cursor in verdict.after.items():
             tail = self.logs[channel][cursor.seq :]
             if tail:
                 messages.append(Records(log=str(channel), after=cursor, records=tail))
         return messages
 
-    def _take(self, message: Records) -> list[object]:
+    def _take(self, message: Records) -> list[AnyMessage]:
         log: Log = "act" if message.log == "act" else "bulk"
         mine = self.uplink[log]
         skip = mine.seq - message.after.seq
@@ -179,9 +238,9 @@ class HeadOffice:
                     self.items[place] = msgspec.structs.replace(item, state=receipt.state)
                 return
 
-    def _to(self, *messages: object) -> list[Heard]:
+    def _to(self, *messages: AnyMessage) -> list[Heard]:
         topic = self.topics.to(self.identity)
-        return [Heard(topic, frame.encode(message)) for message in messages]  # type: ignore[arg-type]
+        return [self.lay(topic, message) for message in messages]
 
     # --- looking ---------------------------------------------------------------------------------
 
@@ -199,4 +258,16 @@ class HeadOffice:
         self.items.append(SnapshotItem(role=role, state=state, data=raw))
 
 
-__all__ = ["ME", "QUICK", "TOPICS", "Event", "HeadOffice", "Linked", "Rang", "Unlinked"]
+__all__ = [
+    "DEVICE_KEY",
+    "ME",
+    "QUICK",
+    "RECOVERY",
+    "TOKEN",
+    "TOPICS",
+    "Event",
+    "HeadOffice",
+    "Linked",
+    "Rang",
+    "Unlinked",
+]

@@ -24,8 +24,9 @@ from buskit.link import (
 )
 from buswire.topics import Channel
 from storeagent.core import Heard
+from storeagent.keys import DeviceKey, seed_text, write_key
 from storeagent.main import main
-from tests.agent.head_office import HeadOffice
+from tests.agent.head_office import DEVICE_KEY, ME, TOKEN, TOPICS, HeadOffice
 from tests.helpers.waiting import TIME_SCALE, wait_until
 
 BIN = Path(sys.executable).parent
@@ -65,7 +66,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def set_up(home: Path, port: int, *more: str, quick: bool = True) -> None:
-    """Make a device's home."""
+    """Make the home of a device that has joined."""
     code = main.run(
         [
             "init",
@@ -75,6 +76,17 @@ def set_up(home: Path, port: int, *more: str, quick: bool = True) -> None:
         ]
     )
     assert code == 0
+    write_key(
+        home,
+        DeviceKey(
+            store=ME.store,
+            device=ME.device,
+            root=TOPICS.root,
+            seed=seed_text(DEVICE_KEY.seed),
+            token=TOKEN,
+            trust=HeadOffice().trust,
+        ),
+    )
     if quick:
         with (home / "agent.toml").open("a") as file:
             file.write(QUICK_TOML)
@@ -206,9 +218,9 @@ class LiveHeadOffice:
                 self.ready.set()
                 with self.guard:
                     self._send(self.script.up(), retain=True)
-            case Received(_, payload):
+            case Received(topic, payload):
                 with self.guard:
-                    answers = self.script.take(payload)
+                    answers = self.script.take(topic, payload)
                 for answer in answers:
                     self._send(answer)
 

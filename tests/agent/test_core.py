@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buskit.database import Database
-from buswire import frame
 from buswire.cursors import Cursor
 from buswire.device import Timing
-from buswire.messages import Answer, Bye, Hello, Records, Work
+from buswire.messages import Answer, AnyMessage, Bye, Hello, Records, Work
+from buswire.signing import message_bytes, signature_text
 from buswire.states import State
 from storeagent.core import (
     AgentCore,
@@ -30,7 +30,7 @@ from storeagent.core import (
 from storeagent.database import agent_database_from, open_agent_database
 from storeagent.limits import Limits
 from storeagent.statements import Statements
-from tests.agent.head_office import ME, QUICK, TOPICS, HeadOffice
+from tests.agent.head_office import DEVICE_KEY, ME, QUICK, TOPICS, HeadOffice
 from tests.agent.words import ALL_ANY, ALL_MANAGER, STORE_ANY, ids
 
 
@@ -51,6 +51,7 @@ class Device:
         self.random = random.Random(seed)
         self.limits = limits
         self.timing = timing
+        self.trust = hq.trust
         self.open(database or open_agent_database(":memory:"))
 
     def open(self, database: Database) -> None:
@@ -60,6 +61,8 @@ class Device:
             database,
             ME,
             TOPICS,
+            key=DEVICE_KEY,
+            trust=self.trust,
             draw=self.random.random,
             new_id=self.new_id,
             wall_clock=lambda: 1_000.0 + self.now,
@@ -168,7 +171,7 @@ def test_an_alert_overtakes_a_backlog_of_reports(hq: HeadOffice) -> None:
     device.statements.report("sales", make_table(rows), key="monday")
     device.statements.alert("incident", {"what": "a flood"})
     outgoing = device.handle(*hq.hear(device.handle(Linked())))
-    sent = [frame.decode(o.payload) for o in outgoing if isinstance(o, Publish)]
+    sent = [hq.read(o.topic, o.payload) for o in outgoing if isinstance(o, Publish)]
     logs = [message.log for message in sent if isinstance(message, Records)]
     assert logs[0] == "act"
     assert set(logs[1:]) == {"bulk"}
@@ -339,24 +342,34 @@ def test_a_ledger_from_an_old_copy_gets_the_receipts_again(device: Device, hq: H
 # --- garbage -------------------------------------------------------------------------------------
 
 
+def _signed(topic: str, text: bytes) -> tuple[str, bytes]:
+    """A text that HQ did sign for the topic."""
+    key = HeadOffice().key
+    signature = signature_text(key.sign(message_bytes(topic, text)))
+    return topic, b"storebus/1 %b %b\n%b" % (key.id.encode(), signature.encode(), text)
+
+
+def _said(topic: str, message: AnyMessage) -> tuple[str, bytes]:
+    heard = HeadOffice().lay(topic, message)
+    return heard.topic, heard.payload
+
+
 @pytest.mark.parametrize(
     ("topic", "payload"),
     [
         (TOPICS.to(ME), b""),
         (TOPICS.to(ME), b"\xff" * 1_000_000),
         (TOPICS.to(ME), b"storebus/9\n{}"),
-        (TOPICS.to(ME), b'storebus/1\n{"kind":"telepathy"}'),
-        (TOPICS.to(ME), b'storebus/1\n{"kind":"welcome"}'),
-        (TOPICS.to(ME), b"storebus/1\n" + b"[" * 100_000),
-        (TOPICS.hq, frame.encode(Bye(run=ids("9")))),
-        (
-            TOPICS.down(ALL_ANY),
-            frame.encode(Records(log="all/manager", after=Cursor(0, ""), records=[])),
-        ),
-        (TOPICS.down(ALL_ANY), frame.encode(Bye(run=ids("9")))),
-        (TOPICS.from_(ME), frame.encode(Bye(run=ids("9")))),
+        (TOPICS.to(ME), b'storebus/1\n{"kind":"nudge"}'),
+        _signed(TOPICS.to(ME), b'{"kind":"telepathy"}'),
+        _signed(TOPICS.to(ME), b'{"kind":"welcome"}'),
+        _signed(TOPICS.to(ME), b"[" * 100_000),
+        _said(TOPICS.hq, Bye(run=ids("9"))),
+        _said(TOPICS.down(ALL_ANY), Records(log="all/manager", after=Cursor(0, ""), records=[])),
+        _said(TOPICS.down(ALL_ANY), Bye(run=ids("9"))),
+        _said(TOPICS.from_(ME), Bye(run=ids("9"))),
         ("something/else", b"x"),
-        (TOPICS.heads("east"), b'storebus/1\n{"kind":"heads","run":"x","heads":{}}'),
+        _signed(TOPICS.heads("east"), b'{"kind":"heads","run":"x","heads":{}}'),
     ],
 )
 def test_garbage_is_put_aside_and_the_good_beside_it_takes_effect(
@@ -410,7 +423,7 @@ def test_no_message_can_raise(kind: str, rest: dict[str, object], topic: str) ->
         text = msgspec.json.encode({"kind": kind, **rest})
     except (UnicodeEncodeError, msgspec.EncodeError):
         return
-    device.handle(Heard(topic, b"storebus/1\n" + text))
+    device.handle(Heard(*_signed(topic, text)))
 
 
 # --- random life ---------------------------------------------------------------------------------
@@ -473,7 +486,7 @@ def test_the_install_and_the_run_keep_their_meaning(tmp_path: Path, hq: HeadOffi
     assert len({hello.install for hello in hq.hellos}) == 1
     runs = list(dict.fromkeys(hello.run for hello in hq.hellos))
     assert len(runs) == 2
-    bye = frame.decode(device.core.bye().payload)
+    bye = hq.read(device.core.bye().topic, device.core.bye().payload)
     assert isinstance(bye, Bye)
     assert bye.run == runs[1]
     device.database.close()
@@ -490,7 +503,7 @@ def test_old_things_go_by_hqs_clock(device: Device, hq: HeadOffice) -> None:
 
     def welcome_at(at: float) -> None:
         hello = next(
-            frame.decode(o.payload)
+            hq.read(o.topic, o.payload)
             for o in device.handle(Unlinked(), Linked())
             if isinstance(o, Publish)
         )
@@ -498,7 +511,7 @@ def test_old_things_go_by_hqs_clock(device: Device, hq: HeadOffice) -> None:
         (plain, *_) = hq._answer(hello)
         assert isinstance(plain, Welcome)
         message = msgspec.structs.replace(plain, at=at)
-        device.handle(Heard(TOPICS.to(ME), frame.encode(message)))
+        device.handle(hq.lay(TOPICS.to(ME), message))
 
     day = 86_400.0
     for number in range(1, 33):

@@ -350,6 +350,7 @@ def test_a_full_disk_is_said_and_the_link_stays(
     from buskit.database import DatabaseFull
     from storeagent.agent import AgentProcess as Daemon
     from storeagent.core import AgentCore
+    from storeagent.keys import read_key
     from storeagent.settings import read_agent_settings
 
     full = threading.Event()
@@ -363,7 +364,9 @@ def test_a_full_disk_is_said_and_the_link_stays(
         return real(core, events, now)
 
     monkeypatch.setattr(AgentCore, "handle", handle)
-    daemon = Daemon(home, read_agent_settings(home), say=said.append)
+    settings = read_agent_settings(home)
+    key = read_key(home, settings.identity, settings.root)
+    daemon = Daemon(home, settings, key, say=said.append)
     thread = threading.Thread(target=daemon.run)
     thread.start()
     try:

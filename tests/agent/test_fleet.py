@@ -7,13 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from storeagent.database import agent_database_from, empty_image, open_agent_database
+from storeagent.keys import seed_text
 from storeagent.main import main
+from tests.agent.head_office import DEVICE_KEY, TOKEN, HeadOffice
 from tests.agent.processes import BIN, BrokerProcess, LiveHeadOffice, environment
 from tests.agent.words import ALL_ANY, STORE_MANAGER
 from tests.helpers.waiting import TIME_SCALE, wait_until
+
+TRUST = '{"trust": {"recovery": "' + DEVICE_KEY.public.text + '"}}\n'
+MEMBER = '{"store": "S1", "device": "d", "seed": "' + "a" * 42 + 'A", "token": "t"}\n'
 
 
 @pytest.fixture
@@ -38,6 +44,13 @@ def _fleet(bus: BrokerProcess, *words: str) -> subprocess.Popen[str]:
     )
 
 
+def _keys(path: Path, *devices: dict[str, object]) -> str:
+    """The file that head office writes for a fleet."""
+    trust = {"trust": msgspec.to_builtins(HeadOffice().trust)}
+    path.write_text("".join(json.dumps(line) + "\n" for line in (trust, *devices)))
+    return str(path)
+
+
 def _last(fleet: subprocess.Popen[str]) -> dict[str, Any]:
     fleet.send_signal(signal.SIGTERM)
     out, _ = fleet.communicate(timeout=30 * TIME_SCALE)
@@ -55,11 +68,19 @@ def test_a_light_device_takes_work_and_answers_it(
     """Receipts, read and done, a reply, and totals that add up, whatever the wire QoS."""
     hq = LiveHeadOffice(bus.port)
     assert hq.ready.wait(20 * TIME_SCALE)
-    names = tmp_path / "names.jsonl"
-    names.write_text('{"store": "S017", "device": "till-1", "roles": ["manager"]}\n')
+    keys = _keys(
+        tmp_path / "keys.jsonl",
+        {
+            "store": "S017",
+            "device": "till-1",
+            "roles": ["manager"],
+            "seed": seed_text(DEVICE_KEY.seed),
+            "token": TOKEN,
+        },
+    )
     fleet = _fleet(
         bus,
-        *("--identities", str(names), "--answer", "read,done", "--within", "0.3"),
+        *("--keys", keys, "--answer", "read,done", "--within", "0.3"),
         *("--reply-ratio", "1", "--qos", qos),
     )
     try:
@@ -82,11 +103,27 @@ def test_a_light_device_takes_work_and_answers_it(
     wait_until(lambda: hq.byes, what="the farewell")
 
 
-def test_made_up_devices_connect_all_at_once(bus: BrokerProcess) -> None:
+def test_many_devices_connect_all_at_once(tmp_path: Path, bus: BrokerProcess) -> None:
     """Sixty devices in one process, with alerts that wait for a head office that is not there."""
+    devices = [
+        {
+            "store": f"F{n:05d}",
+            "device": "d1",
+            "seed": seed_text(f"{n:032d}".encode()),
+            "token": "t",
+        }
+        for n in range(60)
+    ]
     fleet = _fleet(
         bus,
-        *("--count", "60", "--connects-per-second", "1000", "--alerts-per-second", "100"),
+        *(
+            "--keys",
+            _keys(tmp_path / "keys.jsonl", *devices),
+            "--connects-per-second",
+            "1000",
+            "--alerts-per-second",
+            "100",
+        ),
     )
     try:
         assert fleet.stdout is not None
@@ -119,16 +156,21 @@ def test_the_small_image_is_the_same_database() -> None:
     ("content", "cause"),
     [
         ("", "names no device"),
+        (TRUST, "names no device"),
         ("{}\n", "line 1"),
-        ('{"store": "S 1", "device": "d"}\n', "line 1"),
-        ('{"store": "S1", "device": "d"}\n{"store": "S1", "device": "d"}\n', "again"),
+        ('{"trust": {"recovery": "x"}}\n', "line 1"),
+        (TRUST + "[]\n", "line 2"),
+        (TRUST + '{"store": "S1", "device": "d"}\n', "line 2"),
+        (TRUST + '{"store": "S1", "device": "d", "seed": "x", "token": "t"}\n', "line 2"),
+        (TRUST + MEMBER.replace("S1", "S 1"), "line 2"),
+        (TRUST + MEMBER + MEMBER, "again"),
     ],
 )
 def test_a_wrong_list_of_devices_is_said(
     tmp_path: Path, content: str, cause: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With its line."""
-    path = tmp_path / "names.jsonl"
+    path = tmp_path / "keys.jsonl"
     path.write_text(content)
-    assert main.run(["fleet", "--identities", str(path)]) != 0
+    assert main.run(["fleet", "--keys", str(path)]) != 0
     assert cause in capsys.readouterr().err
