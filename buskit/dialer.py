@@ -7,6 +7,8 @@ Invariants:
 - Everything happens on the loop's thread, and nothing blocks it: neither a name that nobody
   answers for nor an address where nobody listens holds up another link.
 - At most one attempt at a time. What belongs to an earlier attempt is ignored when it comes late.
+- A certificate that was refused is looked at a second time, on a connection of its own that can
+  come to nothing, because only then can a person be told whose it is or since when it is none.
 - Pauses are random (full jitter: uniform from 0 to min(most, first * 2**n)), so that thousands of
   links do not come back at the same moment, and grow until a connection has proved stable.
 """
@@ -15,10 +17,13 @@ import os
 import random
 import selectors
 from collections.abc import Callable
+from typing import Any
 
 from buskit.link_settings import Address, CannotConnect, LinkSettings
 from buskit.loop import Endpoint, LinkLoop, Timer
 from buskit.stream import Stream
+from buskit.tls import Tls
+from buskit.tls_errors import CertificateRefused, CertificateShown
 from buskit.websocket import WebSocketClient
 
 
@@ -37,6 +42,8 @@ class Dialer:
         loop: LinkLoop,
         random: random.Random,
         connected: Callable[[Address, Stream, float], None],
+        *,
+        tls: Tls | None = None,
     ) -> None:
         """Prepare.
 
@@ -46,6 +53,7 @@ class Dialer:
             random: The source of order and pauses.
             connected: Takes the address, a stream that can carry data, and how many seconds are
                 left until the broker must have agreed. The stream is the caller's from then on.
+            tls: What encrypted addresses need; None where there are none (see `tls.tls_of`).
         """
         self.failure: CannotConnect | None = None
         self._settings = settings
@@ -53,10 +61,13 @@ class Dialer:
         self._loop = loop
         self._random = random
         self._connected = connected
+        self._tls = tls
         self._attempt = 0
         self._round: list[Address] = []
         self._address = self._addresses[0]
         self._endpoints: list[Endpoint] = []
+        self._endpoint: Endpoint = (0, None)
+        self._refused: CertificateRefused | None = None
         self._deadline = 0.0
         self._stream: Stream | None = None
         self._timer: Timer | None = None
@@ -116,19 +127,33 @@ class Dialer:
             self._useless(reason)
             return
         self._set_timer(left / len(self._endpoints), lambda: self._abandon("no answer in time"))
-        family, where = self._endpoints.pop()
-        websocket = None
-        if self._address.path is not None:
-            websocket = WebSocketClient(
-                host=self._address.host_header, path=self._address.path, key=os.urandom(16)
-            )
-        limit = self._settings.receive_limit_bytes
+        self._open(self._endpoints.pop())
+
+    def _open(self, endpoint: Endpoint, refused: CertificateRefused | None = None) -> None:
+        """Begin a connection, or a second look at the certificate that was refused."""
+        self._endpoint = endpoint
+        self._refused = refused
         try:
-            self._stream = Stream(family, where, websocket=websocket, receive_limit_bytes=limit)
-        except OSError as error:
-            self._next_endpoint(words(error))
+            self._stream = self._begin_stream(*endpoint)
+        except Exception as error:  # such as a name that no certificate can have
+            self._abandon(words(error))
         else:
             self._on_progress(0)
+
+    def _begin_stream(self, family: int, where: Any) -> Stream:
+        host, path = self._address.host, self._address.path
+        tls = websocket = None
+        if self._address.tls:
+            if self._tls is None:
+                raise ValueError(f"{self._address.url} needs TLS")
+            refused = self._refused
+            tls = self._tls.client(host) if refused is None else self._tls.look(host, refused)
+        if path is not None:
+            websocket = WebSocketClient(
+                host=self._address.host_header, path=path, key=os.urandom(16)
+            )
+        limit = self._settings.receive_limit_bytes
+        return Stream(family, where, tls=tls, websocket=websocket, receive_limit_bytes=limit)
 
     def _on_progress(self, _events: int) -> None:
         """Something has happened to the connection that is coming about."""
@@ -137,8 +162,16 @@ class Dialer:
             return
         try:
             ready = stream.ready or stream.advance()
+        except CertificateShown as shown:
+            self._refused = None
+            self._abandon(str(shown))
+            return
         except Exception as error:  # whatever is wrong with this connection, there may be others
-            self._abandon(words(error))
+            if isinstance(error, CertificateRefused) and self._refused is None:
+                self._let_go()
+                self._open(self._endpoint, error)
+            else:
+                self._abandon(words(error))
             return
         if ready:
             self._hand_over(stream)
@@ -154,6 +187,8 @@ class Dialer:
 
     def _abandon(self, reason: str) -> None:
         """Give up this connection and try the next endpoint."""
+        if self._refused is not None:  # the second look has shown nothing: the first counts
+            reason, self._refused = str(self._refused), None
         self._release()
         self._next_endpoint(reason)
 
@@ -174,6 +209,9 @@ class Dialer:
 
     def _release(self) -> None:
         self._cancel_timer()
+        self._let_go()
+
+    def _let_go(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
             self._loop.unwatch(stream.fileno())

@@ -31,11 +31,9 @@ def part(
             over()
             return
         stream.flush()
-        if stream.wants_write:
-            loop.watch(stream.fileno(), read | write, go_on)
-        else:
+        if not stream.wants_write:
             stream.finish_writing()
-            loop.watch(stream.fileno(), read, go_on)
+        loop.watch(stream.fileno(), read | write if stream.wants_write else read, go_on)
 
     def go_on(_events: int) -> None:
         guarded(step)

@@ -39,10 +39,12 @@ from buskit.link_settings import (
     Published,
     Received,
     Subscribed,
+    TlsSettings,
     check_filter,
 )
 from buskit.loop import LinkLoop, Timer
 from buskit.stream import Stream
+from buskit.tls import tls_of
 
 __all__ = [
     "CannotConnect",
@@ -57,6 +59,7 @@ __all__ = [
     "Published",
     "Received",
     "Subscribed",
+    "TlsSettings",
 ]
 
 _MOST_PACKETS_AT_ONCE = 200  # then the other links of the loop have their turn
@@ -115,13 +118,17 @@ class Link:
             random: The source of the order of addresses and of the pauses.
             loop: A loop to share with other links; without it the link has one of its own.
             monotonic: The clock of the pauses.
+
+        Raises:
+            LinkSettingsError: A file that TLS needs is missing or is not what it should be.
         """
+        tls = tls_of(settings)  # read once: attempts read no files
         self.settings = settings
         self._deliver = deliver
         self._monotonic = monotonic
         self._own_loop = loop is None
         self._loop = LinkLoop(f"link {settings.client_id}") if loop is None else loop
-        self._dialer = Dialer(settings, self._loop, random, self._greet)
+        self._dialer = Dialer(settings, self._loop, random, self._greet, tls=tls)
 
         self._queue = SendQueue(settings.queue_limit_bytes)
         self._guard = threading.Lock()

@@ -2,12 +2,14 @@
 
 import ipaddress
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from buskit.errors import KitError
 
-_PORTS = {"mqtt": 1883, "ws": 80}
-_LATER = ("mqtts", "wss")
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+_WITH_TLS = ("mqtts", "wss")
+_WITH_PATH = ("ws", "wss")
 
 
 class LinkSettingsError(KitError):
@@ -61,13 +63,15 @@ class Address:
         url: The whole, as the person wrote it.
         host: A name or an IP address.
         port: The TCP port.
-        path: The path of a WebSocket address; None for plain MQTT.
+        path: The path of a WebSocket address; None for MQTT without WebSocket.
+        tls: Whether the connection is encrypted and the broker proves its name.
     """
 
     url: str
     host: str
     port: int
     path: str | None
+    tls: bool = False
 
     @classmethod
     def parse(cls, url: str) -> "Address":
@@ -76,7 +80,7 @@ class Address:
         Raises:
             LinkSettingsError: It is none that a link can use.
         """
-        example = "write mqtt://host:1883 or ws://host:port/path"
+        example = "write mqtts://host:8883 or wss://host/path; mqtt:// and ws:// are plain text"
         try:
             parts = urlsplit(url.strip())
             port = parts.port
@@ -84,11 +88,6 @@ class Address:
             raise LinkSettingsError(
                 f"{url!r} is no broker address: {error}", hint=example
             ) from None
-        if parts.scheme in _LATER:
-            raise LinkSettingsError(
-                f"{url!r}: encrypted links ({parts.scheme}) are not supported by this version",
-                hint=example,
-            )
         if parts.scheme not in _PORTS or not parts.hostname:
             raise LinkSettingsError(f"{url!r} is no broker address", hint=example)
         if parts.username is not None or parts.password is not None:
@@ -96,20 +95,50 @@ class Address:
                 f"the address of {parts.hostname} has a user name in it",
                 hint="put the user name and the password into their own settings",
             )
-        if parts.scheme == "mqtt" and (parts.path.strip("/") or parts.query):
-            raise LinkSettingsError(f"{url!r}: only ws:// addresses have a path", hint=example)
         path = None
-        if parts.scheme == "ws":
+        if parts.scheme not in _WITH_PATH and (parts.path.strip("/") or parts.query):
+            raise LinkSettingsError(
+                f"{url!r}: only ws:// and wss:// addresses have a path", hint=example
+            )
+        if parts.scheme in _WITH_PATH:
             path = (parts.path or "/mqtt") + (f"?{parts.query}" if parts.query else "")
             if not path.isascii() or not path.isprintable() or " " in path:
                 raise LinkSettingsError(f"{url!r}: that path cannot be asked for", hint=example)
-        return cls(url, parts.hostname, port or _PORTS[parts.scheme], path)
+        tls = parts.scheme in _WITH_TLS
+        return cls(url, parts.hostname, port or _PORTS[parts.scheme], path, tls)
 
     @property
     def host_header(self) -> str:
         """What a WebSocket request names as its host."""
         host = f"[{self.host}]" if _is_ipv6(self.host) else self.host
-        return host if self.port == _PORTS["ws"] else f"{host}:{self.port}"
+        usual = _PORTS["wss" if self.tls else "ws"]
+        return host if self.port == usual else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class TlsSettings:
+    """Whom to trust on `mqtts://` and `wss://` addresses, and what to show of ourselves.
+
+    Attributes:
+        ca_file: A private CA (PEM). Only what it signed is trusted, and no dates are looked at, so
+            that a machine which wakes up in 1970 gets in. Without it the CAs of the system are
+            trusted, and dates count.
+        certificate_file: Our own certificate (PEM), where the broker wants one.
+        key_file: Its private key (PEM, not encrypted), readable by us alone; without it the key is
+            looked for in `certificate_file`.
+    """
+
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a key for no certificate."""
+        if self.key_file is not None and self.certificate_file is None:
+            raise LinkSettingsError(
+                f"{self.key_file} is a key without a certificate",
+                hint="name the certificate's file, too",
+            )
 
 
 @dataclass(frozen=True)
@@ -117,7 +146,8 @@ class LinkSettings:
     """All that a link must know. Sessions are always clean and the protocol is MQTT 3.1.1.
 
     Attributes:
-        addresses: URLs of brokers, any of which will do: `mqtt://host:port`, `ws://host:port/path`.
+        addresses: URLs of brokers, any of which will do: `mqtts://host:port`,
+            `wss://host:port/path`, or `mqtt://` and `ws://` in plain text.
         client_id: The MQTT client identifier.
         username: The user name, if the broker wants one.
         password: The password; it never appears in a repr.
@@ -131,6 +161,7 @@ class LinkSettings:
         connect_timeout_seconds: How long one address may take, to the broker's consent.
         queue_limit_bytes: How much may be on its way at once; `publish` refuses more.
         receive_limit_bytes: The longest packet taken in; a longer one ends the connection.
+        tls: For the encrypted addresses; None trusts the CAs of the system and shows nothing.
     """
 
     addresses: tuple[str, ...]
@@ -145,6 +176,7 @@ class LinkSettings:
     connect_timeout_seconds: float = 10.0
     queue_limit_bytes: int = 8 * 1024 * 1024
     receive_limit_bytes: int = 1024 * 1024
+    tls: TlsSettings | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that could not work, before anything is tried."""

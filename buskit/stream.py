@@ -1,19 +1,24 @@
-"""A connection that never blocks: TCP, and WebSocket over it, shaped like the socket paho expects.
+"""A connection that never blocks: TCP, TLS in it and WebSocket in that, as paho expects a socket.
 
 Owns the descriptor, the bytes on their way in both directions, and how a connection comes about.
-Must not know MQTT. The place for TLS is between `_connected` and the WebSocket handshake.
+Must not know MQTT, nor how TLS and WebSocket do what they do: both are bytes in, bytes out.
 
 Invariants:
 - No call waits. What cannot be done now raises BlockingIOError, as with any non-blocking socket.
-- One system call reads or writes as much as there is, whatever the pieces paho asks for.
+- One system call reads or writes as much as there is, whatever the pieces paho asks for; one frame
+  and as few TLS records as possible hold it.
+- Nothing goes into a layer before the one around it is open.
 - `close` only marks the end. The descriptor is closed by `release`, when the loop has let go of it;
   otherwise its number could come back as another connection's while the loop still watches it.
 """
 
+import contextlib
 import os
 import socket
 from typing import Any
 
+from buskit.errors import KitError
+from buskit.tls import TlsClient
 from buskit.websocket import WebSocketClient
 
 _CHUNK_BYTES = 64 * 1024
@@ -35,6 +40,7 @@ class Stream:
         family: int,
         address: Any,
         *,
+        tls: TlsClient | None = None,
         websocket: WebSocketClient | None = None,
         receive_limit_bytes: int,
     ) -> None:
@@ -43,13 +49,15 @@ class Stream:
         Args:
             family: The address family, as `getaddrinfo` says it.
             address: The socket address.
-            websocket: The WebSocket to open over it, or None for plain MQTT.
+            tls: The encryption of all that follows, or None for plain text.
+            websocket: The WebSocket to open in it, or None for MQTT without one.
             receive_limit_bytes: The longest packet that is taken in.
 
         Raises:
             OSError: It failed at once.
         """
         self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._tls = tls
         self._websocket = websocket
         self._limit = receive_limit_bytes
         self._incoming = bytearray() if websocket is None else websocket.received
@@ -57,6 +65,8 @@ class Stream:
         self._outgoing = bytearray()
         self._ended = False
         self._tcp_done = False
+        self._inside = False
+        self._finishing = False
         self.ready = False
         self.closed = False
         self.written_bytes = 0
@@ -84,7 +94,7 @@ class Stream:
 
         Raises:
             OSError: It could not be connected.
-            WebSocketError: The peer does not accept the WebSocket.
+            KitError: The peer cannot be trusted, or does not accept the WebSocket.
         """
         if not self._tcp_done:
             code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -98,21 +108,28 @@ class Stream:
         if not self.ready:
             self.flush()
             self._fill()
-            self._open_if_accepted()
+            self._go_inside()
+            self.flush()
         return self.ready
 
     def _connected(self) -> None:
         self._tcp_done = True
-        if self._websocket is None:
-            self.ready = True
-        else:
-            self._outgoing += self._websocket.request()
+        if self._tls is not None:
+            self._tls.begin()
+            self._outgoing += self._tls.leaving()
+        self._go_inside()
 
-    def _open_if_accepted(self) -> None:
-        if self._websocket is not None and self._websocket.is_open:
-            self.ready = True
-        elif self._ended:
-            raise ConnectionAbortedError("the peer closed the connection during the handshake")
+    def _go_inside(self) -> None:
+        """Go on to the next layer, if the one around it is open."""
+        websocket = self._websocket
+        if self._tls is None or self._tls.is_open:
+            if websocket is not None and not self._inside:
+                self._put(websocket.request())
+            self._inside = True
+            self.ready = websocket is None or websocket.is_open
+        if self._ended and not self.ready:
+            reason = "the peer closed the connection during the handshake"
+            raise ConnectionAbortedError(self.trouble or reason)
 
     @property
     def wants_write(self) -> bool:
@@ -129,6 +146,7 @@ class Stream:
 
         Raises:
             OSError: The connection is lost.
+            KitError: Nothing can be encrypted any more.
         """
         self._seal()
         while self._outgoing:
@@ -138,16 +156,28 @@ class Stream:
             except BlockingIOError:
                 return
             except OSError as error:
-                self.trouble = error.strerror or str(error)
-                raise
+                last = self._last_words() or self._silence()
+                self.trouble = last or error.strerror or str(error)
+                raise ConnectionAbortedError(self.trouble) from error
             del self._outgoing[:count]
             self.written_bytes += count
 
     def _seal(self) -> None:
-        """Make everything that was sent since the last time into one frame."""
-        if self._plain and self._websocket is not None:
-            self._outgoing += self._websocket.frame(self._plain, mask=os.urandom(4))
+        """Make everything that was sent since the last time into one frame, and encrypt it."""
+        if self._plain:
+            if self._websocket is not None:
+                self._put(self._websocket.frame(self._plain, mask=os.urandom(4)))
+            else:
+                self._put(self._plain)
             self._plain.clear()
+
+    def _put(self, data: bytes | bytearray) -> None:
+        """Let `data` out, encrypted where it has to be."""
+        if self._tls is None:
+            self._outgoing += data
+        else:
+            self._tls.send(data)
+            self._outgoing += self._tls.leaving()
 
     def _fill(self) -> None:
         """Read what the kernel has, at most one chunk."""
@@ -156,22 +186,83 @@ class Stream:
         except BlockingIOError:
             return
         except OSError as error:
-            self.trouble = error.strerror or str(error)
-            raise
+            self.trouble = self._silence() or error.strerror or str(error)
+            raise ConnectionAbortedError(self.trouble) from error
         if not data:
             self._ended = True
-        elif self._websocket is None:
-            self._incoming += data
+            self.trouble = self._silence()
+        elif self._tls is None:
+            self._take(data)
         else:
-            self._websocket.receive(data, mask=os.urandom(4))
-            if self._websocket.replies:
-                self._seal()
-                self._outgoing += self._websocket.replies
-                self._websocket.replies.clear()
+            self._decrypt(self._tls, data)
+
+    def _decrypt(self, tls: TlsClient, data: bytes) -> None:
+        try:
+            tls.receive(data)
+        except KitError as error:
+            self.trouble = str(error)
+            self._complain(tls.leaving())
+            raise
+        self._outgoing += tls.leaving()
+        self._ended = tls.ended
+        if tls.ended:
+            self.trouble = tls.silence()
+        if tls.received:
+            self._take(tls.received)
+            tls.received.clear()
+
+    def _take(self, data: bytes | bytearray) -> None:
+        """Take in what has arrived, in plain text."""
+        if self._websocket is None:
+            self._incoming += data
+            return
+        self._websocket.receive(bytes(data), mask=os.urandom(4))
+        if self._websocket.replies:
+            self._seal()
+            self._put(self._websocket.replies)
+            self._websocket.replies.clear()
+
+    def _silence(self) -> str:
+        return "" if self._tls is None else self._tls.silence()
+
+    def _complain(self, alert: bytes) -> None:
+        """Tell the peer what we do not like, so that it stands in its log; as far as it goes."""
+        with contextlib.suppress(OSError):
+            if not self._outgoing:
+                self._socket.send(alert)
+
+    def _last_words(self) -> str:
+        """Return what the peer said when it closed the connection, if it did; "" otherwise.
+
+        A peer that refuses our certificate says so and closes. By then we may be writing already,
+        and the system tells of the close first.
+        """
+        if self._tls is None or self._ended:
+            return ""
+        try:
+            while data := self._socket.recv(_CHUNK_BYTES):
+                self._tls.receive(data)
+                self._tls.received.clear()
+        except KitError as error:
+            return str(error)
+        except OSError:
+            pass
+        return ""
 
     def finish_writing(self) -> None:
-        """Tell the peer that nothing more will come; what it sends can still be read."""
-        self._socket.shutdown(socket.SHUT_WR)
+        """Tell the peer that nothing more will come; what it sends can still be read.
+
+        While `wants_write` is true afterwards, not all of it is said: call it again when there is
+        room. Idempotent.
+        """
+        if self._tls is not None and not self._finishing:
+            self._finishing = True
+            self._seal()
+            self._tls.close()
+            self._outgoing += self._tls.leaving()
+        self.flush()
+        if not self._outgoing:
+            self._socket.shutdown(socket.SHUT_WR)
 
     def discard(self) -> bool:
         """Throw away what has arrived; return whether the peer has closed its side, too."""
@@ -196,6 +287,7 @@ class Stream:
         Raises:
             BlockingIOError: Nothing is there now.
             ConnectionAbortedError: More is asked for than the longest packet that is taken in.
+            KitError: What arrives breaks the rules of TLS or WebSocket.
         """
         # paho asks for the rest of a packet at once, so this is the packet's size.
         if buffer_size > self._limit:
@@ -227,7 +319,8 @@ class Stream:
             self.flush()
             if len(self._outgoing) > _HIGH_WATER_BYTES:
                 raise BlockingIOError
-        (self._outgoing if self._websocket is None else self._plain).extend(buffer)
+        direct = self._websocket is None and self._tls is None
+        (self._outgoing if direct else self._plain).extend(buffer)
         return len(buffer)
 
     def fileno(self) -> int:

@@ -18,6 +18,10 @@ from buskit.link_settings import (
         ("mqtt://10.0.0.1:2883/", "10.0.0.1", 2883, None, "10.0.0.1:2883"),
         ("ws://hq.example", "hq.example", 80, "/mqtt", "hq.example"),
         ("ws://[::1]:8083/a?b=c", "::1", 8083, "/a?b=c", "[::1]:8083"),
+        ("mqtts://hq.example", "hq.example", 8883, None, "hq.example:8883"),
+        ("mqtts://[::1]:1", "::1", 1, None, "[::1]:1"),
+        ("wss://hq.example/bus", "hq.example", 443, "/bus", "hq.example"),
+        ("wss://hq.example:80", "hq.example", 80, "/mqtt", "hq.example:80"),
     ],
 )
 def test_addresses_are_taken_apart(
@@ -27,6 +31,7 @@ def test_addresses_are_taken_apart(
     address = Address.parse(url)
     assert (address.host, address.port, address.path) == (host, port, path)
     assert address.host_header == header
+    assert address.tls == url.startswith(("mqtts", "wss"))
 
 
 @pytest.mark.parametrize(
@@ -42,8 +47,9 @@ def test_addresses_are_taken_apart(
         "mqtt://user:secret@h",
         "ws://h/with space",
         "ws://h/caf\u00e9",
-        "mqtts://h",
-        "wss://h",
+        "mqtts://h/path",
+        "mqtts://",
+        "wss://h/with space",
         "mqtt://[::1",
     ],
 )

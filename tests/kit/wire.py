@@ -4,12 +4,23 @@ import contextlib
 import selectors
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
 
 class Wire:
-    """Forwards TCP connections from a port of its own to another, until told otherwise."""
+    """Forwards TCP connections from a port of its own to another, until told otherwise.
+
+    Attributes:
+        port: Where it listens.
+        accepted: How many connections there were.
+        silent: Whether what arrives is dropped.
+        closing: Whether new connections are closed at once.
+        stalled: Whether nothing is read any more.
+        bend: Whether a bit of all that passes is turned over.
+        allowance: After so many bytes in either direction a new connection is cut; None for never.
+    """
 
     def __init__(self, target_port: int) -> None:
         """Begin to forward."""
@@ -20,7 +31,11 @@ class Wire:
         self.accepted = 0
         self.silent = False
         self.closing = False
+        self.stalled = False
+        self.bend = False
+        self.allowance: int | None = None
         self._pairs: dict[socket.socket, socket.socket] = {}
+        self._left: dict[socket.socket, int] = {}
         self._guard = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -54,7 +69,9 @@ class Wire:
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             while not self._ended.is_set():
-                for key, _ in selector.select(0.05):
+                if self.stalled:
+                    time.sleep(0.01)
+                for key, _ in () if self.stalled else selector.select(0.05):
                     if key.fileobj is self._listener:
                         self._accept(selector)
                     elif isinstance(key.fileobj, socket.socket) and key.fileobj in self._pairs:
@@ -72,13 +89,20 @@ class Wire:
         far = socket.create_connection(self._target)
         with self._guard:
             self._pairs |= {near: far, far: near}
+        if self.allowance is not None:
+            self._left |= {near: self.allowance, far: self.allowance}
         selector.register(near, selectors.EVENT_READ)
         selector.register(far, selectors.EVENT_READ)
 
     def _forward(self, selector: selectors.BaseSelector, one: socket.socket) -> None:
         other = self._pairs[one]
         try:
-            data = one.recv(65536)
+            data = one.recv(min(65536, self._left.get(one, 65536)) or 1)
+            if one in self._left:
+                data = data[: self._left[one]]
+                self._left[one] -= len(data)
+            if self.bend and data:
+                data = data[:-1] + bytes([data[-1] ^ 1])
             if data and not self.silent:
                 other.sendall(data)
         except OSError:
@@ -88,4 +112,5 @@ class Wire:
                 selector.unregister(end)
                 with self._guard:
                     del self._pairs[end]
+                self._left.pop(end, None)
                 end.close()
