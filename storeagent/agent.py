@@ -59,9 +59,11 @@ from storeagent.core import (
 from storeagent.database import database_path, open_agent_database
 from storeagent.errors import AgentError, OutboxFull
 from storeagent.hooks import Hooks
-from storeagent.keys import DeviceKey, read_key
+from storeagent.keys import DeviceKey, read_key, tls_settings
 from storeagent.settings import LOCK_NAME, AgentSettings, read_agent_settings
-from storeagent.status import DaemonStatus, write_status
+from storeagent.silence import Silence, not_heard_words
+from storeagent.status import DaemonStatus, read_status, write_status
+from storeagent.work import zone_of
 
 _POLL_SECONDS = 1.0
 """How often it looks for what other processes wrote without ringing, and for its own stop."""
@@ -183,6 +185,7 @@ class AgentProcess:
         self._database = open_agent_database(database_path(self._home))
         try:
             self._core = self._make_core(process=None)
+            self._begin_silence()
             bye = self._publication(self._core.bye())
             loop = LinkLoop("link")
             self._link = Link(
@@ -313,6 +316,7 @@ class AgentProcess:
         self._changes = self._database.changes_by_others()
         if self._core.last_welcome_at != welcome_at:
             self._status.last_welcome_at = time.time()
+            self._silence.heard(now)
         if self._core.arrivals != self._arrivals:
             self._arrivals = self._core.arrivals
             if self._hooks is not None:
@@ -390,6 +394,7 @@ class AgentProcess:
             keepalive_seconds=settings.keepalive_seconds,
             backoff_most_seconds=settings.reconnect_most_seconds,
             will=will,
+            tls=tls_settings(self._home, settings.ca_file),
         )
 
     def _publication(self, publish: Publish) -> Publication:
@@ -410,8 +415,33 @@ class AgentProcess:
         loop.call(lambda: loop.watch(bell.fileno(), 1, rang))  # 1 is EVENT_READ
         return bell
 
+    def _begin_silence(self) -> None:
+        """Take over from the process before this one since when head office is not heard."""
+        before = read_status(self._home)
+        last_at = before.last_welcome_at
+        self._status.last_welcome_at = (
+            self._core.memory.welcome_at() if last_at is None else last_at
+        )
+        self._status.silent = before.silent
+        self._silence = Silence(
+            self._settings.silence_seconds, now=time.monotonic(), silent=before.silent
+        )
+
+    def _look_for_silence(self) -> None:
+        """Say when head office falls silent, and when it is heard again."""
+        if not self._silence.look(time.monotonic()):
+            return
+        self._status.silent = self._silence.silent
+        if not self._silence.silent:
+            self._say("HQ is heard again")
+            return
+        last_at = self._status.last_welcome_at
+        zone = zone_of(self._core.memory.facts().timezone)
+        self._say(not_heard_words(last_at, now_at=time.time(), zone=zone))
+
     def _tell_status(self, *, at_once: bool = False) -> None:
         """Write down how things are, when that has changed, and not too often."""
+        self._look_for_silence()
         failure = self._link.failure
         self._status.failure = "" if failure is None else str(failure)
         now = time.monotonic()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from buswire.messages import StoreFacts
     from storeagent.reports import Table
     from storeagent.statements import Said, Statements
+    from storeagent.status import HqHeard
 
 T = TypeVar("T")
 
@@ -156,6 +157,15 @@ class Agent:
         """What head office says about this store: name, region, time zone."""
         with self._lock:
             return self._staff(self._open()).facts()
+
+    def hearing(self) -> "HqHeard":
+        """Whether head office is heard, and when it last answered."""
+        from storeagent.memory import Memory  # noqa: PLC0415 - an alert does not need it
+        from storeagent.status import how_heard  # noqa: PLC0415
+
+        with self._lock:
+            last_at = Memory(self._open()).welcome_at()
+        return how_heard(self.home, last_saved_at=last_at, now_at=time.time())
 
     def counts(self) -> dict[str, int]:
         """How much is to do, is unsure, and waits for head office in each log."""

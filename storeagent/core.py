@@ -137,6 +137,10 @@ class _Batch:
         self._database = database
         self._transaction: contextlib.AbstractContextManager[object] | None = None
 
+    @property
+    def begun(self) -> bool:
+        return self._transaction is not None
+
     def begin(self) -> None:
         if self._transaction is None:
             transaction = self._database.write()
@@ -228,6 +232,7 @@ class AgentCore:
         self._link_is_up = False
         self._relink = False
         self._last_welcome_at: float | None = None
+        self._welcome_unsaved: float | None = None
         self.arrivals = 0
         """Rises with each committed batch that may have brought work, for whoever looks at it."""
         self.process = self._begin_process(process)
@@ -272,9 +277,13 @@ class AgentCore:
                         case Rang():
                             pass
                 self._apply(self._machine.tick(now), batch, outgoing)
+                if batch.begun and self._welcome_unsaved is not None:
+                    self.memory.keep("welcome_at", self._welcome_unsaved)
         except BaseException:
             self.reload()
             raise
+        if batch.begun:
+            self._welcome_unsaved = None
         self.arrivals += arrivals
         return outgoing if self._link_is_up else []
 
@@ -379,6 +388,7 @@ class AgentCore:
         if self._machine.last_welcome_at is not None:
             self._last_welcome_at = self._machine.last_welcome_at
         if isinstance(message, Welcome) and message.nonce == nonce:
+            self._welcome_unsaved = self._wall_clock()  # for the next batch that writes anyway
             self._judge(batch)
             if any(isinstance(effect, Learn) for effect in effects):
                 self._grow_older(message.at, batch)

@@ -191,7 +191,7 @@ def open_agent_database(
         MIGRATIONS,
         application_id=APPLICATION_ID,
         what="the agent's database",
-        hint_create="set this device up: storeagent init --store STORE --device DEVICE",
+        hint_create="ask head office for a bundle, then: storeagent join BUNDLE",
         create=create,
         busy_seconds=busy_seconds,
         any_thread=any_thread,

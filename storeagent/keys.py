@@ -14,22 +14,20 @@ from pathlib import Path
 import msgspec
 
 from buskit.files import write_atomically
+from buskit.link_settings import TlsSettings
 from buskit.secrets import SecretMissing, private_key_pem, read_secret, write_secret
 from buswire.errors import WireError
 from buswire.signing import KeyText, PublicKey, SigningKey
 from buswire.topics import Identity
 from buswire.trust import Trusted
 from storeagent.errors import AgentError
+from storeagent.settings import HINT_CREATE
 
 FORMAT = 1
 KEY_NAME = "device.key"
 CA_NAME = "ca.pem"
 CERTIFICATE_NAME = "client.pem"
 CERTIFICATE_KEY_NAME = "client.key"
-
-HINT_JOIN = (
-    "ask head office for a bundle (hq device add STORE DEVICE), then: storeagent join BUNDLE"
-)
 
 
 class KeyFileError(AgentError):
@@ -119,7 +117,7 @@ def read_key(home: Path, identity: Identity, root: str) -> DeviceKey:
         content = read_secret(path)
     except SecretMissing as error:
         raise KeyFileError(
-            f"{identity} has not joined: there is no {path}", hint=HINT_JOIN
+            f"{identity} has not joined: there is no {path}", hint=HINT_CREATE
         ) from error
     try:
         key = _decoder.decode(content)
@@ -128,7 +126,7 @@ def read_key(home: Path, identity: Identity, root: str) -> DeviceKey:
             PublicKey.parse(text)
         seed_of(key.seed)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, WireError) as error:
-        raise KeyFileError(f"{path} is no key file: {error}", hint=HINT_JOIN) from error
+        raise KeyFileError(f"{path} is no key file: {error}", hint=HINT_CREATE) from error
     if key.format != FORMAT:
         raise KeyFileError(
             f"{path} has format {key.format}, and {FORMAT} is what is known here",
@@ -141,6 +139,25 @@ def read_key(home: Path, identity: Identity, root: str) -> DeviceKey:
             hint="put the right settings back, or join again with a bundle for this device",
         )
     return key
+
+
+def tls_settings(home: Path, ca_file: str | None = None) -> TlsSettings | None:
+    """What the link needs for encrypted addresses; None trusts the CAs of the system.
+
+    Args:
+        home: The device's home.
+        ca_file: A private CA's file, below the home; if not given, the one of the join bundle.
+    """
+    ca = home / (ca_file or CA_NAME)
+    certificate = home / CERTIFICATE_NAME
+    shown = certificate.exists()
+    if ca_file is None and not ca.exists() and not shown:
+        return None
+    return TlsSettings(
+        ca_file=ca if ca_file is not None or ca.exists() else None,
+        certificate_file=certificate if shown else None,
+        key_file=home / CERTIFICATE_KEY_NAME if shown else None,
+    )
 
 
 def write_certificates(home: Path, *, ca: str, certificate: str, seed: bytes) -> None:

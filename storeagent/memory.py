@@ -117,6 +117,14 @@ class Memory:
 
     # --- HQ ---------------------------------------------------------------------------------------
 
+    def welcome_at(self) -> float | None:
+        """About when HQ last answered, by this device's clock; None if it never did.
+
+        Only about, because a device that has nothing else to save does not write for it.
+        """
+        row = self._get("welcome_at")
+        return None if row is None else float(str(row))
+
     def trust(self) -> Trusted | None:
         """HQ's keys as this device has learned them since it joined; None where it has not."""
         kept = self.text("trust")

@@ -18,7 +18,9 @@ from storeagent.limits import SETTINGS_NAME, Limits
 
 LOCK_NAME = "daemon.lock"
 STATUS_NAME = "daemon.json"
-HINT_CREATE = "set this device up: storeagent init --store STORE --device DEVICE"
+HINT_CREATE = (
+    "ask head office for a bundle (hq device add STORE DEVICE), then: storeagent join BUNDLE"
+)
 
 DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 
@@ -55,12 +57,16 @@ class AgentSettings:
     """Where another broker engine wants other names than ours; the identity if not set."""
     password: str | None = field(default=None, repr=False)
     """Likewise; the token of the key file if not set."""
+    ca_file: str | None = None
+    """The private CA of the broker's certificate, below the home; `ca.pem` there if not set."""
     qos: int = 0
     keepalive_seconds: int = 30
     reconnect_most_seconds: float = 60.0
     hook: HookSettings | None = None
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
+    silence_seconds: float = 900.0
+    """After so long without a welcome, staff are told that head office is not heard."""
 
     @property
     def identity(self) -> Identity:
@@ -99,8 +105,10 @@ def parse_settings(raw: Mapping[str, Any]) -> AgentSettings:
     tables = {"link", "hook", "limits", "timing"}
     _refuse_unknown(raw, {"store", "device", "roles", "brokers", *tables}, "")
     link = _table(raw, "link")
-    known = {"root", "username", "password", "qos", "keepalive_seconds", "reconnect_most_seconds"}
-    _refuse_unknown(link, known, "link.")
+    known = {"root", "username", "password", "ca_file", "qos", "keepalive_seconds"}
+    _refuse_unknown(link, known | {"reconnect_most_seconds"}, "link.")
+    timing = dict(_table(raw, "timing"))
+    silence = {"silence_seconds": timing.pop("silence_seconds", 900.0)}
     for name in ("store", "device"):
         if not isinstance(raw.get(name), str):
             raise SettingsError(f"{name} must be set to text", hint=HINT_CREATE)
@@ -112,13 +120,17 @@ def parse_settings(raw: Mapping[str, Any]) -> AgentSettings:
         root=Topics(_typed(link, "root", str, DEFAULT_ROOT, "link.")).root,
         username=_typed(link, "username", str, None, "link."),
         password=_typed(link, "password", str, None, "link."),
+        ca_file=_typed(link, "ca_file", str, None, "link."),
         qos=_typed(link, "qos", int, 0, "link."),
         keepalive_seconds=_typed(link, "keepalive_seconds", int, 30, "link."),
         reconnect_most_seconds=_typed(link, "reconnect_most_seconds", float, 60.0, "link."),
         hook=_hook(_table(raw, "hook")),
         limits=_numbers(Limits, _table(raw, "limits"), "limits."),
-        timing=_numbers(Timing, _table(raw, "timing"), "timing."),
+        timing=_numbers(Timing, timing, "timing."),
+        silence_seconds=_typed(silence, "silence_seconds", float, 900.0, "timing."),
     )
+    if settings.silence_seconds <= 0:
+        raise SettingsError("timing.silence_seconds must be more than nothing")
     if settings.qos not in {0, 1}:
         raise SettingsError(f"link.qos is {settings.qos}", hint="0 or 1")
     if not settings.brokers:

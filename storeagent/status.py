@@ -12,12 +12,19 @@ from typing import Any
 
 from buskit.files import write_atomically
 from buskit.locks import FileLock
+from buskit.secrets import SecretError
 from buswire.messages import LOGS
+from buswire.signing import PublicKey, fingerprint
+from buswire.trust import Trusted
 from storeagent.database import database_path, open_agent_database
+from storeagent.hearing import further
 from storeagent.inbox import Inbox
+from storeagent.keys import KeyFileError, read_key
 from storeagent.memory import Memory
 from storeagent.outbox import Outbox
-from storeagent.settings import LOCK_NAME, STATUS_NAME, read_agent_settings
+from storeagent.settings import LOCK_NAME, STATUS_NAME, AgentSettings, read_agent_settings
+from storeagent.silence import not_heard_words
+from storeagent.work import zone_of
 
 
 @dataclass(slots=True)
@@ -31,6 +38,8 @@ class DaemonStatus:
     failure: str = ""
     """Why it is not connected, as far as it knows."""
     last_welcome_at: float | None = None
+    silent: bool = False
+    """Whether head office has not answered for longer than the settings say."""
     problem: str = ""
     """Why it cannot work, such as a full disk."""
     refused: tuple[str, ...] = ()
@@ -71,6 +80,34 @@ def running_pid(home: Path) -> int | None:
         lock.close()
 
 
+@dataclass(frozen=True, slots=True)
+class HqHeard:
+    """Whether head office is heard."""
+
+    silent: bool
+    last_at: float | None
+    """The latest answer in Unix seconds, by this machine's clock; None if there never was one."""
+    running: bool
+    """Whether a daemon runs, without which nothing is heard."""
+
+
+def how_heard(home: Path, *, last_saved_at: float | None, now_at: float) -> HqHeard:
+    """Whether head office is heard, as far as the daemon has said so.
+
+    Args:
+        home: The device's home.
+        last_saved_at: What the database says of the latest welcome.
+        now_at: The present by this machine's clock.
+    """
+    daemon = read_status(home)
+    last_at = last_saved_at if daemon.last_welcome_at is None else daemon.last_welcome_at
+    if running_pid(home) is not None:
+        return HqHeard(daemon.silent, last_at, running=True)
+    limit_seconds = read_agent_settings(home).silence_seconds
+    recent = last_at is not None and abs(now_at - last_at) < limit_seconds
+    return HqHeard(daemon.silent or not recent, last_at, running=False)
+
+
 def gather(home: Path, *, now_at: float) -> dict[str, Any]:
     """Everything there is to say about a device, as `storeagent status --json` prints it.
 
@@ -88,6 +125,8 @@ def gather(home: Path, *, now_at: float) -> dict[str, Any]:
         outbox, inbox = Outbox(database, settings.limits), Inbox(database)
         memory = Memory(database)
         facts = memory.facts()
+        heard = how_heard(home, last_saved_at=memory.welcome_at(), now_at=now_at)
+        trusted = memory.trust()
         backlog = {}
         for log in LOGS:
             waits = outbox.backlog(log)
@@ -108,7 +147,9 @@ def gather(home: Path, *, now_at: float) -> dict[str, Any]:
             "region": facts.region,
             "timezone": facts.timezone,
             "daemon": {"running": pid is not None, **asdict(daemon), "pid": pid},
-            "last_welcome_at": daemon.last_welcome_at,
+            "last_welcome_at": heard.last_at,
+            "not_heard": heard.silent,
+            **_keys(home, settings, trusted),
             "todo": inbox.todo_count(),
             "unsure": inbox.unsure_count(),
             "states": inbox.counts(),
@@ -125,10 +166,30 @@ def gather(home: Path, *, now_at: float) -> dict[str, Any]:
     return found
 
 
+def _keys(home: Path, settings: AgentSettings, learned: Trusted | None) -> dict[str, str]:
+    """The fingerprints of this device's key and of HQ's, or what is wrong with the key file."""
+    found = {"key": "", "hq_key": "", "key_problem": ""}
+    try:
+        key = read_key(home, settings.identity, settings.root)
+    except (KeyFileError, SecretError) as error:
+        found["key_problem"] = f"{error} ({error.hint})" if error.hint else str(error)
+        return found
+    found["key"] = fingerprint(key.signing_key.public)
+    keys = further(key.trust, learned).keys
+    if keys:
+        found["hq_key"] = fingerprint(PublicKey.parse(keys[-1]))
+    return found
+
+
 def _notices(found: dict[str, Any], least_free_bytes: int) -> list[str]:
     """What a person should know, each in a sentence."""
     notices: list[str] = []
     daemon = found["daemon"]
+    if found["key_problem"]:
+        notices.append(found["key_problem"])
+    if found["not_heard"]:
+        zone = zone_of(found["timezone"])
+        notices.append(not_heard_words(found["last_welcome_at"], now_at=found["at"], zone=zone))
     if not daemon["running"]:
         notices.append("the daemon is not running, so nothing is sent; start it: storeagent run")
     if daemon["problem"]:

@@ -11,6 +11,7 @@ from buskit.cli import home_option, json_option
 from buskit.terminal import Column, Sheet, ago, clock, narrate
 from storeagent import work as words
 from storeagent.api import Agent
+from storeagent.silence import not_heard_words
 
 _STATES = {
     "delivered": "new",
@@ -44,6 +45,7 @@ def inbox(everything: bool, home: Path, as_json: bool) -> None:
         found = agent.inbox(everything=everything)
         zone = words.zone_of(agent.facts().timezone)
         unsure = agent.counts()["unsure"]
+        heard = agent.hearing()
     for row in found:
         row["due_words"] = words.due_words_of(row["due"], row["due_at"], zone, now_at)
     columns = [
@@ -58,6 +60,10 @@ def inbox(everything: bool, home: Path, as_json: bool) -> None:
     if as_json:
         for row in found:
             del row["due_words"]
+    elif heard.silent:
+        since = not_heard_words(heard.last_at, now_at=now_at, zone=zone)
+        why = "" if heard.running else "; the daemon is not running, start it: storeagent run"
+        narrate(f"! {since}{why}")
     Sheet().show(found, columns, as_json=as_json, empty="nothing to do")
     if unsure and not as_json:
         narrate(f"{unsure} of these are being asked about: head office may have closed them")
@@ -140,6 +146,9 @@ def status(home: Path, as_json: bool) -> None:
         rows["head office"] = "answered " + ago(found["at"] - found["last_welcome_at"])
     else:
         rows["head office"] = "has not answered this device yet"
+    if found["hq_key"]:
+        rows["key of HQ"] = found["hq_key"]
+        rows["own key"] = found["key"]
     rows["to do"] = str(found["todo"])
     for log, backlog in found["backlog"].items():
         waits = "all with head office"

@@ -265,10 +265,10 @@ def test_without_a_home_every_command_says_how_to_make_one(tmp_path: Path) -> No
     """A real process on an empty place: the hint is the command to run."""
     found = tool("inbox", home=tmp_path / "nothing")
     assert found.returncode == 1
-    assert "storeagent init --store" in found.stderr
+    assert "storeagent join BUNDLE" in found.stderr
     found = tool("run", home=tmp_path / "nothing")
     assert found.returncode == 1
-    assert "storeagent init --store" in found.stderr
+    assert "storeagent join BUNDLE" in found.stderr
 
 
 def test_a_reader_that_goes_away_is_no_error(home: Path) -> None:
