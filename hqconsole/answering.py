@@ -8,7 +8,10 @@ desk's, after the commit of the transaction that this works in.
 import sqlite3
 from collections.abc import Callable
 
+import msgspec
+
 from buswire.cursors import Cursor
+from buswire.errors import WireError
 from buswire.headoffice import Replay, entries_lost, has_forgotten, judge
 from buswire.messages import (
     LOGS,
@@ -23,11 +26,14 @@ from buswire.messages import (
     Work,
 )
 from buswire.topics import Channel
+from buswire.trust import KeyEntry
 from hqconsole.ledger import channels, deliveries, devices, directives, forgotten, organisation
 from hqconsole.ledger.devices import Device
 from hqconsole.ledger.troubles import record_incident
 from hqconsole.timing import DeskTiming
 
+_CURSORS_MOST = 300
+"""A device has three channels for each of its roles, and those of roles and regions it had."""
 _WANTED_AT_ONCE = 20
 """So many forgotten directives one welcome asks a device for."""
 
@@ -45,6 +51,7 @@ class Answering:
         at: float,
         new_id: Callable[[], str],
         timing: DeskTiming,
+        keys: list[KeyEntry],
     ) -> None:
         """Take the hello of a known device, and the transaction to answer it in."""
         self._connection = connection
@@ -55,6 +62,7 @@ class Answering:
         self._new_id = new_id
         self._timing = timing
         self._answer_id = new_id()
+        self._keys = keys
 
     def messages(self) -> list[AnyMessage]:
         """Note what the hello says, and make its answer; the welcome comes first."""
@@ -96,11 +104,32 @@ class Answering:
             uplink=uplink,
             answers=[self._answer(work) for work in hello.unsure],
             want=forgotten.wanted_of(connection, device.no, most=_WANTED_AT_ONCE, at=self._at),
-            forgot=has_forgotten(hello, logs),
+            forgot=has_forgotten(self._own_cursors(), logs),
             lost=lost,
             store=place.facts,
+            keys=self._keys,
         )
         return [welcome, *messages]
+
+    def _own_cursors(self) -> Hello:
+        """The hello without cursors of channels that were never its own, whoever asks for them.
+
+        A store moves from region to region, so every region's may have been.
+        """
+        device = self._device
+        own: dict[str, Cursor] = {}
+        for text, cursor in self._hello.cursors.items():
+            try:
+                channel = Channel.parse(text)
+            except WireError:
+                continue
+            kind, _, place = channel.place.partition("/")
+            in_place = kind != "store" or place == device.identity.store
+            if in_place and device.may_speak_for(channel.role):
+                own[text] = cursor
+            if len(own) >= _CURSORS_MOST:
+                break
+        return msgspec.structs.replace(self._hello, cursors=own)
 
     def _note_history(self) -> None:
         """Tell operators of a device whose database is not the one that was here before."""
@@ -152,7 +181,8 @@ class Answering:
         if directive_no is None:
             its_turn = forgotten.ask(connection, work.directive, device.no, at=self._at)
             return Answer(work=work, verdict="unknown" if its_turn else "wait")
-        for mailbox_no in deliveries.mailboxes_of(connection, store_no, [work.role]):
+        its_own = [work.role] if device.may_speak_for(work.role) else []
+        for mailbox_no in deliveries.mailboxes_of(connection, store_no, its_own):
             directives.add_to_adopted(
                 connection, directive_no, mailbox_no, at=self._at, new_id=self._new_id
             )
@@ -168,7 +198,7 @@ class Answering:
         pages: list[list[SnapshotItem]] = []
         size = self._timing.page_bytes
         for item in deliveries.open_work(self._connection, mailboxes):
-            item_bytes = len(bytes(item.data)) + 100
+            item_bytes = len(bytes(item.data)) + channels.RECORD_OVERHEAD_BYTES
             if size + item_bytes > self._timing.page_bytes:
                 pages.append([])
                 size = 0

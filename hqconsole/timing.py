@@ -30,3 +30,20 @@ class DeskTiming:
     """How much of a snapshot goes into one page."""
     publish_records: int = 2000
     """How many new records one batch publishes."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubLimits:
+    """What one device may take of HQ; `[limits]` in the settings changes it.
+
+    They hold against a device that was taken over or went mad, one at a time, so that the others do
+    not feel it; an honest one comes nowhere near.
+    """
+
+    hellos_per_minute: int = 120
+    """More are told to come later, then dropped."""
+    replay_bytes_per_minute: int = 32 * 1024 * 1024
+    """More answers than this, replayed records and snapshots together, are told to come later."""
+    kept_bytes: int = 2 * 1024 * 1024 * 1024
+    """So much of its records is kept as evidence; then nothing more is taken of it until an
+    operator allows more: `hq device allow`."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from hqconsole.errors import HqError
+from hqconsole.ledger.evidence import DATA
 from hqconsole.ledger.views import SHORT_ID, in_batches, loaded
 
 START = "start"
@@ -19,7 +20,7 @@ _ID = 8
 _POSITION = re.compile(rf"(\d{{1,18}})-([0-9a-f]{{{_ID}}})", re.ASCII)
 _COLUMNS = (
     "SELECT arrival.no, arrival.id, arrival.kind, arrival.said_at, arrival.received_at,"
-    " arrival.data, arrival.outcome, store.id, store.name, device.name, directive.id,"
+    f" {DATA}, arrival.outcome, store.id, store.name, device.name, directive.id,"
     " directive.title, mailbox.role FROM arrival"
     " CROSS JOIN device ON device.no = arrival.device_no"
     " CROSS JOIN store ON store.no = device.store_no"
@@ -226,7 +227,7 @@ class ReportRows:
 
     def _parts(self) -> Iterator[dict[str, Any]]:
         query = (
-            "SELECT part, arrival.data FROM report_part"
+            f"SELECT part, {DATA} FROM report_part"
             " CROSS JOIN arrival ON arrival.no = arrival_no"
             f" WHERE report_no = {int(self._no)} AND part > ? ORDER BY part LIMIT ?"
         )

@@ -3,6 +3,10 @@
 The uniqueness of (device, record id) is what makes an effect happen once, whatever is sent again.
 A record that cannot be used is saved all the same, marked, and put aside for an operator: the log
 goes on behind it. What speaks of a directive that HQ does not know waits for it.
+
+What a device says counts for the roles that it serves, or served at some time: who took a device is
+not to answer for the others of its store. Of what HQ has forgotten, only what HQ itself sealed is
+taken back.
 """
 
 import sqlite3
@@ -23,13 +27,32 @@ from buswire.messages import (
     Trouble,
     decode_data,
 )
+from buswire.signing import ForgeryError
 from buswire.states import SAYABLE, Verdict
 from buswire.topics import Identity
 from hqconsole.audience import Mailbox, Organisation
-from hqconsole.ledger import deliveries, devices, directives
+from hqconsole.ledger import deliveries, devices, directives, evidence
 from hqconsole.ledger.devices import Device
+from hqconsole.ledger.evidence import Evidence
 from hqconsole.ledger.organisation import place_of
-from hqconsole.ledger.troubles import put_aside, record_incident
+from hqconsole.ledger.troubles import (
+    put_aside,
+    record_incident,
+    record_standing_incident,
+    report_aside,
+)
+
+FORGED = "forged"
+"""The kind of the incident that something bears a signature which is not what it claims to be."""
+NOT_ITS_ROLE = "not its role"
+
+CheckSeal = Callable[[str, bytes, str], None]
+"""Given kind, bytes and seal of a document; raises ForgeryError where HQ did not seal it."""
+
+
+def no_seal_counts(kind: str, _data: bytes, _seal: str) -> None:
+    """Take no document back."""
+    raise ForgeryError(f"a {kind} that nobody here can tell to be HQ's")
 
 
 class Arrivals:
@@ -42,34 +65,66 @@ class Arrivals:
         organisation: Callable[[], Organisation],
         new_id: Callable[[], str],
         at: float,
+        check_seal: CheckSeal = no_seal_counts,
     ) -> None:
         """Work on this transaction, at this Unix time."""
         self._connection = connection
         self._organisation = organisation
         self._new_id = new_id
         self._at = at
+        self._check_seal = check_seal
 
-    def save(self, device: Device, records: Sequence[Record]) -> int:
-        """Save these records of a device. Returns how many were new."""
+    def save(
+        self, device: Device, records: Sequence[Record], message: Evidence | None = None
+    ) -> int:
+        """Save these records of a device.
+
+        Args:
+            device: Who said them.
+            records: Those that HQ's cursor does not cover.
+            message: The signed message that they came in, which is kept; without one their data
+                is kept in their own rows, and nothing proves it.
+
+        Returns:
+            How many were new.
+        """
+        message_no = None
+        if message is not None:
+            message_no = evidence.keep(self._connection, device.no, message, at=self._at)
         new = 0
+        behind = 0
         for record in records:
-            arrival_no = self._save_one(device, record)
+            data = bytes(record.data)
+            place = -1
+            if message is not None:
+                # Its own place, or an earlier one with the same bytes: as good.
+                place = message.text.find(data, behind)
+                if place >= 0:
+                    behind = place + len(data)
+            arrival_no = self._save_one(device, record, data, message_no, place)
             if arrival_no is not None:
                 new += 1
-                self._take_effect(device, record.kind, record.at, bytes(record.data), arrival_no)
+                self._take_effect(device, record.kind, record.at, data, arrival_no)
         return new
 
-    def _save_one(self, device: Device, record: Record) -> int | None:
+    def _save_one(
+        self, device: Device, record: Record, data: bytes, message_no: int | None, place: int
+    ) -> int | None:
+        in_message = message_no is not None and place >= 0
         row = self._connection.execute(
-            "INSERT INTO arrival (device_no, id, kind, said_at, received_at, data)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (device_no, id) DO NOTHING RETURNING no",
+            "INSERT INTO arrival (device_no, id, kind, said_at, received_at, data, message_no,"
+            " data_at, data_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (device_no, id) DO NOTHING RETURNING no",
             (
                 device.no,
                 bytes.fromhex(record.id),
                 record.kind,
                 record.at,
                 self._at,
-                bytes(record.data),
+                b"" if in_message else data,
+                message_no if in_message else None,
+                place if in_message else None,
+                len(data) if in_message else None,
             ),
         ).fetchone()
         return None if row is None else int(row[0])
@@ -87,8 +142,21 @@ class Arrivals:
         try:
             said = decode_data(kind, data, DEVICE_KINDS)
             if isinstance(said, Original):
-                self._take_back(device, said)
+                if self._its_role(device, said.role, arrival_no):
+                    self._take_back(device, said)
                 return
+        except ForgeryError as error:
+            report_aside(
+                self._connection,
+                FORGED,
+                source=str(device.identity),
+                reason=str(error),
+                payload=data,
+                at=self._at,
+                device_no=device.no,
+            )
+            self._mark(arrival_no, "aside")
+            return
         except WireError as error:
             put_aside(
                 self._connection,
@@ -101,9 +169,11 @@ class Arrivals:
             return
         match said:
             case Receipt():
-                self._receipt(device, said, said_at, arrival_no, waited=waited)
+                if self._its_role(device, said.role, arrival_no):
+                    self._receipt(device, said, said_at, arrival_no, waited=waited)
             case Reply():
-                self._reply(device, said, arrival_no)
+                if self._its_role(device, said.role, arrival_no):
+                    self._reply(device, said, arrival_no)
             case Report():
                 self._report(device, said, arrival_no)
             case Trouble():
@@ -115,6 +185,16 @@ class Arrivals:
                     what=said.what,
                     detail=said.detail[:1000],
                 )
+
+    def _its_role(self, device: Device, role: str, arrival_no: int) -> bool:
+        """Whether it may answer for this role; what it may not is kept and has no effect."""
+        if device.may_speak_for(role):
+            return True
+        self._mark(arrival_no, NOT_ITS_ROLE)
+        record_standing_incident(
+            self._connection, NOT_ITS_ROLE, at=self._at, device_no=device.no, role=role
+        )
+        return False
 
     def _mark(self, arrival_no: int, outcome: str) -> None:
         self._connection.execute(
@@ -222,15 +302,18 @@ class Arrivals:
         """Adopt a directive or a cancel that a device sent back.
 
         Raises:
+            ForgeryError: HQ did not seal it.
             WireError: The copy does not fit the contract.
         """
-        document: Any = decode_data(original.kind, original.data, HQ_KINDS)
         data = bytes(original.data)
+        self._check_seal(original.kind, data, original.seal)
+        document: Any = decode_data(original.kind, data, HQ_KINDS)
         if isinstance(document, Cancel):
             directives.adopt_cancel(
                 self._connection,
                 data,
                 document,
+                seal=original.seal,
                 organisation=self._organisation(),
                 at=self._at,
                 new_id=self._new_id,
@@ -244,6 +327,7 @@ class Arrivals:
             data,
             document,
             Mailbox(device.identity.store, original.role),
+            seal=original.seal,
             organisation=self._organisation(),
             at=self._at,
             new_id=self._new_id,
@@ -262,7 +346,8 @@ class Arrivals:
 
     def _apply_waiting(self, directive_id: str) -> None:
         rows = self._connection.execute(
-            "SELECT arrival.no, arrival.kind, said_at, data, store.id, device.name FROM waiting"
+            f"SELECT arrival.no, arrival.kind, said_at, {evidence.DATA}, store.id, device.name"
+            " FROM waiting"
             " JOIN arrival ON arrival.no = arrival_no"
             " JOIN device ON device.no = arrival.device_no JOIN store ON store.no = store_no"
             " WHERE directive_id = ? ORDER BY arrival.no",

@@ -16,11 +16,57 @@ from buswire.topics import ALL_PLACE, Channel
 
 NewId = Callable[[], str]
 
+RECORD_OVERHEAD_BYTES = 250
+"""About what a record takes in a message beside its data: id, kind, seal."""
+SEALED_KINDS = frozenset({"directive", "cancel"})
 
-def add_doc(connection: sqlite3.Connection, kind: str, data: bytes) -> int:
-    """Keep what a record says; its number goes into any number of channels."""
-    cursor = connection.execute("INSERT INTO doc (kind, data) VALUES (?, ?)", (kind, data))
+
+def add_doc(
+    connection: sqlite3.Connection, kind: str, data: bytes, *, seal: str | None = None
+) -> int:
+    """Keep what a record says; its number goes into any number of channels.
+
+    Without a seal, directives and cancels go out only after the hub has sealed them.
+    """
+    cursor = connection.execute(
+        "INSERT INTO doc (kind, data, seal) VALUES (?, ?, ?)", (kind, data, seal)
+    )
     return int(cursor.lastrowid or 0)
+
+
+_UNSEALED = "seal IS NULL AND kind IN ('directive', 'cancel')"
+ANY_UNSEALED = f"SELECT 1 FROM doc WHERE {_UNSEALED} LIMIT 1"
+_SEALED_AT_ONCE = 200
+
+
+def any_unsealed(connection: sqlite3.Connection) -> bool:
+    """Whether a document waits for its seal."""
+    return connection.execute(ANY_UNSEALED).fetchone() is not None
+
+
+def seal_all(connection: sqlite3.Connection, seal: Callable[[str, bytes], str]) -> int:
+    """Seal every document that needs a seal and has none; `seal` is given its kind and its bytes.
+
+    Returns:
+        How many those were.
+    """
+    count = 0
+    while rows := connection.execute(
+        f"SELECT no, kind, data FROM doc WHERE {_UNSEALED} LIMIT {_SEALED_AT_ONCE}"
+    ).fetchall():
+        connection.executemany(
+            "UPDATE doc SET seal = ? WHERE no = ?",
+            [(seal(kind, bytes(data)), no) for no, kind, data in rows],
+        )
+        count += len(rows)
+    return count
+
+
+def unseal(connection: sqlite3.Connection, key_id: str) -> int:
+    """Take every seal of this key away, so that `seal_all` makes new ones; reads all documents."""
+    return connection.execute(
+        "UPDATE doc SET seal = NULL WHERE seal >= ? AND seal < ?", (f"{key_id} ", f"{key_id}!")
+    ).rowcount
 
 
 def append(
@@ -107,12 +153,12 @@ class Logs:
         return None if row is None else bytes(row[0]).hex()
 
 
-_RECORD = "channel_log.id, doc.kind, channel_log.at, doc.data"
+_RECORD = "channel_log.id, doc.kind, channel_log.at, doc.data, doc.seal"
 
 
 def _record(row: Sequence[Any]) -> Record:
-    record_id, kind, at, data = row
-    return Record(id=bytes(record_id).hex(), kind=kind, at=at, data=Raw(data))
+    record_id, kind, at, data, seal = row
+    return Record(id=bytes(record_id).hex(), kind=kind, at=at, data=Raw(data), seal=seal or "")
 
 
 def replay(
@@ -134,7 +180,7 @@ def replay(
                 break
             messages.append(message)
             at = Cursor(at.seq + len(message.records), message.records[-1].id)
-            left -= sum(len(record.data) + 100 for record in message.records)
+            left -= sum(len(record.data) + RECORD_OVERHEAD_BYTES for record in message.records)
         through[channel] = at
     return messages, through
 
@@ -162,14 +208,21 @@ class Unpublished(NamedTuple):
 
     messages: list[tuple[Channel, Records]]
     through_no: int
+    unsealed: bool
+    """Whether it ends at a document that has no seal yet."""
 
 
 def unpublished(connection: sqlite3.Connection, after_no: int, *, most: int) -> Unpublished:
-    """The records behind a place in the order of writing, as messages of consecutive ones."""
+    """The records behind a place in the order of writing, as messages of consecutive ones.
+
+    Ends before the first one that needs a seal and has none: a command may have committed it a
+    moment ago.
+    """
     runs: dict[str, tuple[int, list[Record], int]] = {}
     messages: list[tuple[Channel, Records]] = []
     before_ids: dict[str, str] = {}
     through = after_no
+    unsealed = False
 
     def close(name: str) -> None:
         first_seq, records, _ = runs.pop(name)
@@ -183,6 +236,9 @@ def unpublished(connection: sqlite3.Connection, after_no: int, *, most: int) -> 
         " WHERE channel_log.no > ? ORDER BY channel_log.no LIMIT ?",
         (after_no, most),
     ):
+        if record_row[4] is None and record_row[1] in SEALED_KINDS:
+            unsealed = True
+            break
         record = _record(record_row)
         size = len(record_row[3])
         run = runs.get(name)
@@ -198,4 +254,4 @@ def unpublished(connection: sqlite3.Connection, after_no: int, *, most: int) -> 
         through = no
     for name in list(runs):
         close(name)
-    return Unpublished(messages, through)
+    return Unpublished(messages, through, unsealed)

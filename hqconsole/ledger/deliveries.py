@@ -129,9 +129,12 @@ def open_work(connection: sqlite3.Connection, mailboxes: dict[int, str]) -> list
     items: list[tuple[int, SnapshotItem]] = []
     for mailbox_no, role in mailboxes.items():
         items += [
-            (no, SnapshotItem(role=role, state=STATE_OF[state], data=Raw(data)))
-            for no, state, data in connection.execute(
-                "SELECT directive_no, delivery.state, doc.data FROM delivery"
+            (
+                no,
+                SnapshotItem(role=role, state=STATE_OF[state], data=Raw(data), seal=seal or ""),
+            )
+            for no, state, data, seal in connection.execute(
+                "SELECT directive_no, delivery.state, doc.data, doc.seal FROM delivery"
                 " JOIN directive ON directive.no = directive_no"
                 " JOIN doc ON doc.no = directive.doc_no"
                 " WHERE mailbox_no = ? AND open = 1",

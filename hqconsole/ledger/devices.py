@@ -1,15 +1,20 @@
-"""Devices: who they are, where their uplink logs stand, and who is there."""
+"""Devices: who they are, whose word counts, where their uplink logs stand, and who is there.
 
+A device is known because an operator added it (`enrolment`), never because somebody speaks.
+"""
+
+import functools
 import json
 import sqlite3
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from buswire.cursors import START, Cursor
 from buswire.messages import Hello, Log
+from buswire.signing import PublicKey
 from buswire.topics import ANY_ROLE, Identity
 from hqconsole.ledger.organisation import Place
 
-DEVICES_PER_STORE = 200
+ACTIVE = "active"
 
 
 class Device(NamedTuple):
@@ -23,55 +28,87 @@ class Device(NamedTuple):
     install: str
     run: str
     clock_offset_seconds: float
+    state: str
+    key_no: int | None
+    key: PublicKey | None
+    """The one key that counts; None before it has joined."""
+    roles_ever: frozenset[str]
+    """Roles that it served at some time."""
+    kept_bytes: int
+    """How much of its evidence is kept."""
+    allowed_bytes: int | None
+    """How much may be; None as the settings say."""
 
     @property
     def mailbox_roles(self) -> tuple[str, ...]:
         """The roles of the mailboxes that are its work: none in a closed store."""
         return (ANY_ROLE, *self.roles) if self.place.open else ()
 
+    def may_speak_for(self, role: str) -> bool:
+        """Whether it serves, or ever served, this role: work may be answered after a change."""
+        return role == ANY_ROLE or role in self.roles or role in self.roles_ever
+
 
 def find(connection: sqlite3.Connection, identity: Identity, place: Place) -> Device | None:
-    """The device, or None when it never said hello and nobody assigned it roles."""
+    """The device, or None when nobody ever added it."""
     row = connection.execute(
-        "SELECT no, roles, install, run, clock_offset_seconds FROM device"
-        " WHERE store_no = ? AND name = ?",
+        "SELECT device.no, roles, install, run, clock_offset_seconds, state, key_no, public,"
+        " roles_ever, kept_bytes, allowed_bytes FROM device"
+        " LEFT JOIN device_key ON device_key.no = key_no WHERE store_no = ? AND name = ?",
         (place.store_no, identity.device),
     ).fetchone()
-    if row is None:
-        return None
-    no, roles, install, run, offset = row
+    return None if row is None else _device(identity, place, row)
+
+
+def _device(identity: Identity, place: Place, row: Any) -> Device:
+    no, roles, install, run, offset, state, key_no, public, ever, kept, allowed = row
     wanted = place.roles if roles is None else json.loads(roles)
-    served = tuple(role for role in place.roles if role in wanted)
-    return Device(no, identity, place, served, install, run, offset)
-
-
-def register(
-    connection: sqlite3.Connection, identity: Identity, place: Place, hello: Hello, *, at: float
-) -> Device | None:
-    """Make a device known at its first hello; None when its store has too many already.
-
-    The roles that it asks for count now and only as far as its store has them; from here on the
-    roster decides.
-    """
-    (count,) = connection.execute(
-        "SELECT count(*) FROM device WHERE store_no = ?", (place.store_no,)
-    ).fetchone()
-    if count >= DEVICES_PER_STORE:
-        return None
-    asked = [role for role in place.roles if role in hello.roles]
-    connection.execute(
-        "INSERT INTO device (store_no, name, roles, first_heard_at, last_heard_at)"
-        " VALUES (?, ?, ?, ?, ?)",
-        (place.store_no, identity.device, json.dumps(asked) if asked else None, at, at),
+    return Device(
+        no,
+        identity,
+        place,
+        tuple(role for role in place.roles if role in wanted),
+        install,
+        run,
+        offset,
+        state,
+        key_no,
+        None if public is None else _public_key(public),
+        _roles(ever),
+        kept,
+        allowed,
     )
-    return find(connection, identity, place)
+
+
+@functools.lru_cache(maxsize=30_000)
+def _public_key(raw: bytes) -> PublicKey:
+    # Making one takes about as long as a query, and a device speaks again and again.
+    return PublicKey(raw)
+
+
+@functools.lru_cache(maxsize=1024)
+def _roles(text: str) -> frozenset[str]:
+    # Thousands of devices have one of a few sets of roles.
+    return frozenset(json.loads(text))
+
+
+def had_key(connection: sqlite3.Connection, device_no: int, key_id: str) -> bool:
+    """Whether this key was the device's at some time."""
+    return (
+        connection.execute(
+            "SELECT 1 FROM device_key WHERE device_no = ? AND key_id = ? LIMIT 1",
+            (device_no, key_id),
+        ).fetchone()
+        is not None
+    )
 
 
 def note_hello(connection: sqlite3.Connection, device: Device, hello: Hello, *, at: float) -> None:
     """Keep what a hello says of the device itself; it is there."""
     connection.execute(
-        "UPDATE device SET install = ?, run = ?, version = ?, online = 1, last_heard_at = ?,"
-        " clock_offset_seconds = ? WHERE no = ?",
+        "UPDATE device SET install = ?1, run = ?2, version = ?3, online = 1, last_heard_at = ?4,"
+        " first_heard_at = CASE WHEN last_heard_at = 0 THEN ?4 ELSE first_heard_at END,"
+        " clock_offset_seconds = ?5 WHERE no = ?6",
         (
             hello.install,
             hello.run,
@@ -83,10 +120,13 @@ def note_hello(connection: sqlite3.Connection, device: Device, hello: Hello, *, 
     )
 
 
-def note_heard(connection: sqlite3.Connection, device_no: int, *, at: float) -> None:
-    """The device said something: it is there."""
+def note_heard(
+    connection: sqlite3.Connection, device_no: int, *, at: float, kept_bytes: int = 0
+) -> None:
+    """The device said something, of which so much was kept: it is there."""
     connection.execute(
-        "UPDATE device SET online = 1, last_heard_at = ? WHERE no = ?", (at, device_no)
+        "UPDATE device SET online = 1, last_heard_at = ?, kept_bytes = kept_bytes + ? WHERE no = ?",
+        (at, kept_bytes, device_no),
     )
 
 

@@ -296,6 +296,7 @@ def adopt(
     document: Directive,
     sender: Mailbox,
     *,
+    seal: str,
     organisation: Organisation,
     at: float,
     new_id: NewId,
@@ -320,7 +321,7 @@ def adopt(
     reached = set(_mailboxes_in(audience.channels, organisation))
     if sender in numbers:
         reached.add(sender)
-    doc_no = channels.add_doc(connection, "directive", data)
+    doc_no = channels.add_doc(connection, "directive", data, seal=seal)
     no = _insert(
         connection,
         document,
@@ -384,6 +385,7 @@ def adopt_cancel(
     data: bytes,
     document: Cancel,
     *,
+    seal: str,
     organisation: Organisation,
     at: float,
     new_id: NewId,
@@ -393,7 +395,7 @@ def adopt_cancel(
         "SELECT 1 FROM cancel WHERE directive_id = ?", (document.directive,)
     ).fetchone():
         return False
-    doc_no = channels.add_doc(connection, "cancel", data)
+    doc_no = channels.add_doc(connection, "cancel", data, seal=seal)
     _keep_cancel(connection, document.directive, doc_no, document.cancelled_at or at)
     no = number_of(connection, document.directive)
     if no is not None:

@@ -18,6 +18,7 @@ from buswire.messages import StoreFacts
 from buswire.topics import ANY_ROLE, Channel, channels_of
 from hqconsole.audience import Mailbox, OpenStore, Organisation
 from hqconsole.errors import HqError
+from hqconsole.ledger import access
 from hqconsole.roster import RosterDifference, StoreRow, difference
 
 NewId = Callable[[], str]
@@ -150,6 +151,7 @@ def _raise_roster_version(connection: sqlite3.Connection) -> None:
         "INSERT INTO meta (key, value) VALUES ('roster_version', 1)"
         " ON CONFLICT (key) DO UPDATE SET value = value + 1"
     )
+    access.raise_version(connection)
 
 
 def _save_store(connection: sqlite3.Connection, store: StoreRow, new_id: NewId) -> None:
@@ -184,9 +186,27 @@ def _save_store(connection: sqlite3.Connection, store: StoreRow, new_id: NewId) 
         )
         if before[1] != store.region or before[2] != roles or before[3] is not None:
             raise_set_version(connection, store_no, new_id)
+        if before[2] != roles:
+            _remember_roles(connection, store_no, json.loads(before[2]))
     connection.executemany(
         "INSERT OR IGNORE INTO mailbox (store_no, role) VALUES (?, ?)",
         [(store_no, role) for role in (ANY_ROLE, *store.roles)],
+    )
+
+
+def _remember_roles(connection: sqlite3.Connection, store_no: int, roles: Sequence[str]) -> None:
+    """Note, before they go, the roles of the devices that serve all that their store has."""
+    for device_no, ever in connection.execute(
+        "SELECT no, roles_ever FROM device WHERE store_no = ? AND roles IS NULL", (store_no,)
+    ).fetchall():
+        save_roles_ever(connection, device_no, {*json.loads(ever), *roles})
+
+
+def save_roles_ever(connection: sqlite3.Connection, device_no: int, roles: Iterable[str]) -> None:
+    """Keep which roles a device serves or served: work may be answered after they changed."""
+    connection.execute(
+        "UPDATE device SET roles_ever = ? WHERE no = ?",
+        (json.dumps(sorted(roles), ensure_ascii=False), device_no),
     )
 
 
@@ -203,13 +223,38 @@ def assign_roles(
     device: str,
     roles: Sequence[str] | None,
     *,
-    at: float,
     new_id: NewId,
 ) -> None:
-    """Set which of the store's roles a device serves; None for all. Makes the device if need be.
+    """Set which of the store's roles a device serves; None for all.
 
     Raises:
-        HqError: The store is unknown, or does not have one of the roles.
+        HqError: The store or the device is unknown, or the store does not have one of the roles.
+    """
+    place = place_with_roles(connection, store_id, roles)
+    row = connection.execute(
+        "SELECT no, roles_ever, roles IS NULL FROM device WHERE store_no = ? AND name = ?",
+        (place.store_no, device),
+    ).fetchone()
+    if row is None:
+        raise HqError(
+            f"store {store_id} has no device {device}",
+            hint=f"hq device add {store_id} {device}",
+        )
+    no, ever, had_all = row
+    connection.execute("UPDATE device SET roles = ? WHERE no = ?", (roles_text(roles), no))
+    gone = place.roles if had_all else ()
+    save_roles_ever(connection, no, {*json.loads(ever), *gone, *(roles or ())})
+    raise_set_version(connection, place.store_no, new_id)
+    _raise_roster_version(connection)
+
+
+def place_with_roles(
+    connection: sqlite3.Connection, store_id: str, roles: Sequence[str] | None
+) -> Place:
+    """The store, which must have these roles.
+
+    Raises:
+        HqError: It is unknown, or lacks one.
     """
     place = place_of(connection, store_id)
     if place is None:
@@ -220,10 +265,9 @@ def assign_roles(
             f"store {store_id} has no role {', '.join(strangers)}",
             hint=f"it has {', '.join(place.roles)}",
         )
-    connection.execute(
-        "INSERT INTO device (store_no, name, roles, first_heard_at, last_heard_at)"
-        " VALUES (?, ?, ?, ?, 0) ON CONFLICT (store_no, name) DO UPDATE SET roles = excluded.roles",
-        (place.store_no, device, None if roles is None else json.dumps(sorted(roles)), at),
-    )
-    raise_set_version(connection, place.store_no, new_id)
-    _raise_roster_version(connection)
+    return place
+
+
+def roles_text(roles: Sequence[str] | None) -> str | None:
+    """A device's roles as its row has them; None for all that its store has."""
+    return None if roles is None else json.dumps(sorted(roles), ensure_ascii=False)

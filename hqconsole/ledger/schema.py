@@ -277,7 +277,7 @@ CREATE TABLE message (
 CREATE INDEX message_of_log ON message (device_no, log, no);
 
 -- `data` is empty where `message_no` is not NULL: what was said is `data_bytes` bytes of that
--- message's text from byte `data_at` (from 0) on. `arrivals.DATA` reads either kind.
+-- message's text from byte `data_at` (from 0) on. `evidence.DATA` reads either kind.
 ALTER TABLE arrival ADD COLUMN message_no INTEGER REFERENCES message (no);
 ALTER TABLE arrival ADD COLUMN data_at INTEGER;
 ALTER TABLE arrival ADD COLUMN data_bytes INTEGER;

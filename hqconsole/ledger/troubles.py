@@ -12,23 +12,28 @@ _ROWS_PER_SOURCE = 50
 _ROWS = 10_000
 _PAYLOAD_BYTES = 4096
 _INCIDENTS = 100_000
+_AGAIN_SECONDS = 24 * 3600.0
 
 
 def put_aside(
     connection: sqlite3.Connection, *, source: str, reason: str, payload: bytes, at: float
-) -> None:
+) -> int:
     """Keep aside what a source sent and nobody can use; `hq quarantine` shows it.
 
     The first payload of each reason is kept, cut to 4 KiB, and the times are counted. Beyond 50
     reasons of one source the rest is counted under one.
+
+    Returns:
+        How often that source has sent something for this reason by now.
     """
     source, reason = source[:200], reason[:300]
     known = connection.execute(
-        "UPDATE quarantine SET times = times + 1, last_at = ? WHERE source = ? AND reason = ?",
+        "UPDATE quarantine SET times = times + 1, last_at = ? WHERE source = ? AND reason = ?"
+        " RETURNING times",
         (at, source, reason),
-    ).rowcount
+    ).fetchall()
     if known:
-        return
+        return int(known[0][0])
     of_source, rows = connection.execute(
         "SELECT (SELECT count(*) FROM quarantine WHERE source = ?),"
         " (SELECT count(*) FROM quarantine)",
@@ -38,13 +43,35 @@ def put_aside(
         reason = "and other reasons"
     elif rows >= _ROWS:
         source, reason = "others", "and other sources"
-    connection.execute(
+    ((times,),) = connection.execute(
         "INSERT INTO quarantine (source, reason, first_at, last_at, times, payload, payload_bytes)"
         " VALUES (?, ?, ?, ?, 1, ?, ?)"
         " ON CONFLICT (source, reason) DO UPDATE SET times = times + 1,"
-        " last_at = excluded.last_at",
+        " last_at = excluded.last_at RETURNING times",
         (source, reason, at, at, payload[:_PAYLOAD_BYTES], len(payload)),
-    )
+    ).fetchall()
+    return int(times)
+
+
+def report_aside(
+    connection: sqlite3.Connection,
+    kind: str,
+    *,
+    source: str,
+    reason: str,
+    payload: bytes,
+    at: float,
+    device_no: int | None,
+    **detail: Any,
+) -> None:
+    """Keep something aside that an operator should know of; a flood makes a handful of incidents.
+
+    The first of its source and reason is an incident, then the 10th, the 100th and so on.
+    """
+    times = put_aside(connection, source=source, reason=reason, payload=payload, at=at)
+    if str(times).strip("0") == "1":
+        told = {"source": source[:200], "reason": reason[:300], "times": times, **detail}
+        record_incident(connection, kind, at=at, device_no=device_no, **told)
 
 
 def record_incident(
@@ -58,3 +85,19 @@ def record_incident(
     connection.execute(
         "DELETE FROM incident WHERE no <= (SELECT max(no) FROM incident) - ?", (_INCIDENTS,)
     )
+
+
+def record_standing_incident(
+    connection: sqlite3.Connection, kind: str, *, at: float, device_no: int, **detail: Any
+) -> bool:
+    """Record what goes on for long: again only after a day, or once the last was acknowledged."""
+    last = connection.execute(
+        "SELECT at, acknowledged_at FROM incident WHERE device_no = ? AND kind = ?"
+        " ORDER BY no DESC LIMIT 1",
+        (device_no, kind),
+    ).fetchone()
+    # The clock may have been put back since: then "a day later" would be long in coming.
+    if last is not None and last[1] is None and abs(at - last[0]) < _AGAIN_SECONDS:
+        return False
+    record_incident(connection, kind, at=at, device_no=device_no, **detail)
+    return True

@@ -15,6 +15,7 @@ from typing import Any
 
 from buswire.states import CLOSED_BY_HQ, Needs, State, is_open
 from hqconsole.ledger.deliveries import STATE_CODES, STATE_OF
+from hqconsole.ledger.evidence import DATA
 
 SHORT_ID = 8
 """How many characters of a directive's id are shown to people."""
@@ -32,7 +33,7 @@ COUNTS = (
 # CROSS JOIN keeps SQLite to this order: the directive's range first, then the few keys it names.
 WHO = (
     "SELECT store.id, store.name, store.region, mailbox.role, delivery.state, delivery.open,"
-    " delivery.changed_at, delivery.late, store.closed_at IS NOT NULL, arrival.kind, arrival.data,"
+    f" delivery.changed_at, delivery.late, store.closed_at IS NOT NULL, arrival.kind, {DATA},"
     " arrival.said_at, mailbox.store_no FROM delivery"
     " CROSS JOIN mailbox ON mailbox.no = delivery.mailbox_no"
     " CROSS JOIN store ON store.no = mailbox.store_no"
@@ -81,6 +82,12 @@ def one_directive(connection: sqlite3.Connection, directive_no: int) -> dict[str
         "cancel_reason": withdrawn.get("reason", ""),
         "cancelled_by": withdrawn.get("cancelled_by", ""),
     }
+
+
+def directive_id(connection: sqlite3.Connection, directive_no: int) -> str:
+    """The whole id of a directive that is there."""
+    row = connection.execute("SELECT id FROM directive WHERE no = ?", (directive_no,)).fetchone()
+    return str(row[0])
 
 
 def counts_of(connection: sqlite3.Connection, directive_no: int) -> dict[str, Any]:
