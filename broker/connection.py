@@ -1,8 +1,9 @@
 """One client's network connection, from its first byte to its last.
 
 Owns the order CONNECT, authentication, session, CONNACK; the reading loop; keep-alive; the bound on
-what a slow reader makes us hold; and the closing, with its reason in the log. What packets mean for
-others is the router's business, what is owed to this client its session's.
+what a slow reader makes us hold; holding a client back that sends more than its rate; and the
+closing, with its reason in the log. What packets mean for others is the router's business, what is
+owed to this client its session's.
 
 Invariants: no session is looked at before the client is authenticated; a packet is handled without
 waiting for anybody, so it is acknowledged after it was routed and the order of a client's packets
@@ -20,6 +21,8 @@ from broker import packets
 from broker.access import Authenticator, Credentials
 from broker.errors import CloseReason, ConnectionClosedError, ProtocolError
 from broker.limits import Limits
+from broker.metering import Meter, Waiting
+from broker.notices import Notices
 from broker.packets import Framer, UnsupportedProtocolError
 from broker.routing import RefusedError, Router
 from broker.session import Session
@@ -27,8 +30,11 @@ from broker.streams import StreamReader, StreamWriter
 
 log = logging.getLogger(__name__)
 
-# After so many deliveries the other connections get their turn.
-_DELIVERIES_A_TURN = 500
+# After so many packets and deliveries the other connections get their turn.
+_EFFORT_A_TURN = 500
+
+# Reasons for which what was not sent yet is dropped: there is too much of it.
+_UNREAD = frozenset({CloseReason.TOO_SLOW, CloseReason.MEMORY})
 
 
 class Flusher:
@@ -42,24 +48,27 @@ class Flusher:
     def add(self, connection: "Connection") -> None:
         """Have the connection's `flush` called soon; add it once only."""
         if not self._waiting:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._waiting.append(connection)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Have it called now, in the middle of a turn, because much was gathered."""
         waiting, self._waiting = self._waiting, []
         for connection in waiting:
             connection.flush()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Surroundings:
-    """What all connections of a broker share."""
+    """What all connections of a broker share; who may connect can change while they live."""
 
     router: Router
     authenticator: Authenticator
     limits: Limits
     flusher: Flusher
     loop: asyncio.AbstractEventLoop
+    waiting: Waiting
+    notices: Notices
 
 
 class Connection:
@@ -72,13 +81,14 @@ class Connection:
         self._reader = reader
         self._writer = writer
         self._router = surroundings.router
-        self._authenticator = surroundings.authenticator
+        self._surroundings = surroundings
         self._limits = surroundings.limits
         self._flusher = surroundings.flusher
         self._loop = surroundings.loop
         self._framer = Framer(surroundings.limits.connect_packet_bytes)
         self._frames: Iterator[tuple[int, bytes]] | None = None
         self._unread: list[bytes] = []
+        self._is_held_back = False
         self._has_ended = False
         self._is_lost = False
         self._session: Session | None = None
@@ -86,20 +96,28 @@ class Connection:
         self._out_bytes = 0
         self._closed: CloseReason | None = None
         self._is_gone: asyncio.Future[None] = self._loop.create_future()
-        self._timer = self._loop.call_later(
-            surroundings.limits.connect_seconds, self.end, CloseReason.CONNECT_LATE
+        self._timer = self._loop.call_at(
+            reader.accepted_at + surroundings.limits.connect_seconds,
+            self.end,
+            CloseReason.CONNECT_LATE,
         )
         self._silence_seconds = 0.0
         self._heard_at = 0.0
-        self._deliveries = 0
+        self._effort = 0
+        self._waiting = surroundings.waiting
+        self._counted_out_bytes = 0
+        self._counted_in_bytes = 0
+        self._meter: Meter | None = None
+        self._sent_packets = 0
+        self._sent_bytes = 0
 
     async def run(self) -> None:
         """Serve the client; returns when its socket is closed."""
         self._reader.start(self)
         try:
             await self._is_gone
-        except asyncio.CancelledError:
-            self.end(CloseReason.SHUTDOWN)
+        except asyncio.CancelledError as cancelled:
+            self.end(CloseReason.CROWDED_OUT if cancelled.args else CloseReason.SHUTDOWN)
             raise
 
     # -- outgoing: the session's Outlet --
@@ -112,7 +130,10 @@ class Connection:
                 self._out_bytes = 0
                 self._flusher.add(self)
             out.append(data)
-            self._out_bytes += len(data)
+            size = len(data)
+            self._out_bytes += size
+            self._counted_out_bytes += size
+            self._waiting.change(size)
             if self._out_bytes > self._limits.outgoing_bytes:
                 self.end(CloseReason.TOO_SLOW, f"{self._out_bytes} bytes at once")
 
@@ -122,11 +143,21 @@ class Connection:
         if not out:
             return
         self._out = []
+        self._out_bytes = 0
         self._writer.write(out[0] if len(out) == 1 else b"".join(out))
-        if self._closed is None:
-            pending = self._writer.pending_bytes()
-            if pending > self._limits.outgoing_bytes:
-                self.end(CloseReason.TOO_SLOW, f"{pending} bytes are not read")
+        pending = self._writer.pending_bytes()
+        self._waiting.change(pending - self._counted_out_bytes)
+        self._counted_out_bytes = pending
+        if self._closed is None and pending > self._limits.outgoing_bytes:
+            self.end(CloseReason.TOO_SLOW, f"{pending} bytes are not read")
+
+    def held_bytes(self) -> int:
+        """Measure what is in memory because of this client, its session's queue included."""
+        if self._closed is not None:
+            return self._counted_out_bytes
+        session = self._session
+        queued = session.waiting_bytes if session is not None and session.outlet is self else 0
+        return self._out_bytes + self._writer.pending_bytes() + self._framer.held_bytes + queued
 
     def end(self, reason: CloseReason, detail: str = "") -> None:
         """Cut the connection; what could be sent at once was sent. Idempotent.
@@ -138,10 +169,12 @@ class Connection:
         self._closed = reason
         self._timer.cancel()
         self._log_end(reason, detail)
-        if reason is not CloseReason.TOO_SLOW:
+        if reason not in _UNREAD:
             self.flush()
         self._out = []
+        self._out_bytes = 0
         self._writer.abort()
+        self._count_nothing()
 
     def _finish(self, reason: CloseReason, detail: str = "") -> None:
         """Close from within, handing over the last bytes for a limited time. Idempotent."""
@@ -166,19 +199,29 @@ class Connection:
                 now=self._loop.time(),
             )
 
+    def _count_nothing(self) -> None:
+        self._waiting.change(-self._counted_out_bytes - self._counted_in_bytes)
+        self._counted_out_bytes = self._counted_in_bytes = 0
+
     def _log_end(self, reason: CloseReason, detail: str) -> None:
         level = logging.INFO if reason.is_normal else logging.WARNING
-        if log.isEnabledFor(level):
-            who = f"client {self._session.client_id!r}" if self._session else "a client unknown yet"
-            tail = f": {detail}" if detail else ""
-            log.log(level, "%s, %s: %s%s", who, self._writer.peer(), reason.value, tail)
+        if not log.isEnabledFor(level):
+            return
+        who = f"client {self._session.client_id!r}" if self._session else "a client unknown yet"
+        tail = f": {detail}" if detail else ""
+        told = ("%s, %s: %s%s", who, self._writer.peer(), reason.value, tail)
+        if reason.is_normal:
+            log.info(*told)
+        else:
+            self._surroundings.notices.tell(reason.name, self._loop.time(), *told)
 
     # -- incoming: the stream's Receiver --
 
     def received(self, data: bytes) -> None:
         """Handle the packets that the bytes complete."""
         self._heard_at = self._loop.time()
-        if self._frames is not None:
+        self._sent_bytes += len(data)
+        if self._frames is not None or self._is_held_back:
             self._unread.append(data)  # TLS has bytes on the way when reading is paused
             return
         self._frames = self._framer.cut(data)
@@ -189,13 +232,14 @@ class Connection:
         while self._frames is not None and self._closed is None:
             try:
                 for first, body in self._frames:
+                    self._effort += 1
+                    self._sent_packets += 1
                     self._handle(first, body)
                     if self._closed is not None:
                         return
-                    if self._deliveries >= _DELIVERIES_A_TURN:
-                        self._deliveries = 0
-                        self._reader.pause()
-                        self._loop.call_soon(self._go_on)
+                    if self._effort >= _EFFORT_A_TURN:
+                        self._effort = 0
+                        self._hold_back(self._charge())
                         return
             except ConnectionClosedError as error:
                 self._finish(error.reason, str(error))
@@ -204,16 +248,60 @@ class Connection:
                 log.exception("a defect while serving %s", self._writer.peer())
                 self._finish(CloseReason.DEFECT)
                 return
-            self._frames = self._framer.cut(self._unread.pop(0)) if self._unread else None
+            self._frames = None
+            pause_seconds = self._charge()
+            if pause_seconds:
+                self._hold_back(pause_seconds)
+                return
+            if self._unread:
+                self._frames = self._framer.cut(self._unread.pop(0))
+        if self._closed is None:
+            self._count_partial()
         if self._has_ended:
             self._finish(CloseReason.END_OF_STREAM)
 
+    def _count_partial(self) -> None:
+        partial_bytes = self._framer.held_bytes
+        if partial_bytes != self._counted_in_bytes:
+            self._waiting.change(partial_bytes - self._counted_in_bytes)
+            self._counted_in_bytes = partial_bytes
+
+    def _charge(self) -> float:
+        """Have what was sent counted; return for how long the client must be held back."""
+        meter = self._meter
+        if meter is None or not self._sent_packets:
+            return 0.0
+        now = self._loop.time()
+        pause_seconds = meter.charge(self._sent_packets, self._sent_bytes, now)
+        self._sent_packets = self._sent_bytes = 0
+        over_seconds = meter.over_seconds(now)
+        if over_seconds > self._limits.over_rate_seconds:
+            self.end(CloseReason.TOO_MUCH, f"for {over_seconds:.0f} s")
+        return pause_seconds
+
+    def _hold_back(self, seconds: float) -> None:
+        """Read no more, so that the client has to wait, and go on later; 0 is the next turn."""
+        if self._closed is None:
+            self._is_held_back = True
+            self._reader.pause()
+            self._loop.call_later(seconds, self._go_on)
+
     def _go_on(self) -> None:
-        self._work()
-        if self._frames is None:
-            self._reader.resume()
-        if self._is_lost and (self._frames is None or self._closed is not None):
+        self._is_held_back = False
+        if self._closed is None:
+            self._heard_at = self._loop.time()  # what it said meanwhile was not listened to
+            if self._frames is None and self._unread:
+                self._frames = self._framer.cut(self._unread.pop(0))
+            self._work()
+            if not self._is_busy and self._closed is None:
+                self._reader.resume()
+        if self._is_lost and (not self._is_busy or self._closed is not None):
             self._clean_up()
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether something that was received is not handled yet."""
+        return self._frames is not None or bool(self._unread) or self._is_held_back
 
     def failed(self, error: ConnectionClosedError) -> None:
         """Close because of what is wrong below MQTT."""
@@ -222,20 +310,21 @@ class Connection:
     def ended(self) -> None:
         """Close, once what was received is handled: the client sends no more."""
         self._has_ended = True
-        if self._frames is None:
+        if not self._is_busy:
             self._finish(CloseReason.END_OF_STREAM)
 
     def lost(self, error: Exception | None) -> None:
         """Clean up, once what was received is handled: the socket is closed."""
         self._is_lost = True
         self._timer.cancel()
-        if self._frames is None or self._closed is not None:
+        if not self._is_busy or self._closed is not None:
             self._clean_up(str(error or ""))
 
     def _clean_up(self, detail: str = "") -> None:
         if self._closed is None:
             self._closed = CloseReason.CONNECTION_LOST
             self._log_end(CloseReason.CONNECTION_LOST, detail)
+        self._count_nothing()
         self._detach()
         if not self._is_gone.done():
             self._is_gone.set_result(None)
@@ -247,16 +336,16 @@ class Connection:
         elif first & 0xF0 == packets.PUBLISH:
             self._on_publish(session, first, body)
         elif first == packets.PUBACK:
-            session.on_puback(packets.decode_packet_id(body, "PUBACK"))
+            self._sent_packets -= session.on_puback(packets.decode_packet_id(body, "PUBACK"))
         elif first == packets.PUBREC:
-            session.on_pubrec(packets.decode_packet_id(body, "PUBREC"))
+            self._sent_packets -= session.on_pubrec(packets.decode_packet_id(body, "PUBREC"))
         elif first == packets.PUBREL:
             packet_id = packets.decode_packet_id(body, "PUBREL")
             session.incoming.discard(packet_id)
             # One that is not known is answered as well: the last PUBCOMP may be lost.
             self.send(packets.pubcomp(packet_id))
         elif first == packets.PUBCOMP:
-            session.on_pubcomp(packets.decode_packet_id(body, "PUBCOMP"))
+            self._sent_packets -= session.on_pubcomp(packets.decode_packet_id(body, "PUBCOMP"))
         elif first == packets.SUBSCRIBE:
             self._on_subscribe(session, body)
         elif first == packets.UNSUBSCRIBE:
@@ -273,15 +362,15 @@ class Connection:
     def _on_publish(self, session: Session, first: int, body: bytes) -> None:
         message, packet_id = packets.decode_publish(first, body)
         if message.qos == 0:
-            self._deliveries += 1 + self._router.publish_from(session, message)
+            self._effort += self._router.publish_from(session, message)
         elif message.qos == 1:
-            self._deliveries += 1 + self._router.publish_from(session, message)
+            self._effort += self._router.publish_from(session, message)
             self.send(packets.puback(packet_id))
         else:
             # Delivered at once and remembered until PUBREL [4.3.3, method B], so that one sent
             # again is not delivered again.
             if packet_id not in session.incoming:
-                self._deliveries += 1 + self._router.publish_from(session, message)
+                self._effort += self._router.publish_from(session, message)
                 session.incoming.add(packet_id)
             self.send(packets.pubrec(packet_id))
 
@@ -294,7 +383,7 @@ class Connection:
                 continue
             for message in self._router.retained_for(session, topic_filter):
                 session.deliver(message, min(message.qos, code), retain=True)
-                self._deliveries += 1
+                self._effort += 1
 
     def _on_unsubscribe(self, session: Session, body: bytes) -> None:
         packet_id, filters = packets.decode_unsubscribe(body)
@@ -319,6 +408,8 @@ class Connection:
             raise ConnectionClosedError(CloseReason.CONNECT_REFUSED, str(refusal)) from None
         self._timer.cancel()
         self._framer.max_packet_bytes = self._limits.packet_bytes
+        self._reader.admit()
+        self._meter = Meter(self._limits.rate_of(session.identity.kind), now=self._loop.time())
         self._session = session
         self._watch(connect.keepalive_seconds)
         log.info("client %r connected from %s", session.client_id, self._writer.peer())
@@ -340,7 +431,7 @@ class Connection:
             peer_certificate=tls.getpeercert() if tls is not None else None,
         )
         try:
-            identity = self._authenticator.authenticate(credentials)
+            identity = self._surroundings.authenticator.authenticate(credentials)
         except Exception:  # an authenticator's defect must close the door, not the broker
             log.exception("authentication failed to decide about %r", connect.client_id)
             identity = None
@@ -357,6 +448,8 @@ class Connection:
             self._timer = self._loop.call_later(self._silence_seconds, self._look)
 
     def _look(self) -> None:
+        if self._is_held_back:
+            self._heard_at = self._loop.time()
         left = self._heard_at + self._silence_seconds - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)

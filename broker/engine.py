@@ -11,23 +11,32 @@ signature, so that an upgrade that moves one fails there and not in a shop.
 """
 
 import asyncio
+import logging
 from typing import Any
 
 from amqtt.broker import Broker
 from amqtt.session import Session as AmqttSession
 
-from broker.access import AccessPolicy, Authenticator
+from broker.access import AccessPolicy, Admission, Authenticator
 from broker.connection import Connection, Flusher, Surroundings
 from broker.errors import CloseReason
 from broker.limits import Limits
+from broker.metering import Waiting
+from broker.notices import Notices
 from broker.packets import Message
 from broker.routing import Router
+from broker.session import Session
 from broker.topics import is_topic_name
+
+log = logging.getLogger(__name__)
 
 LISTENER = "default"
 """The one listener that amqtt knows of; which socket a connection came from is not its business."""
 
 _EXPIRY_SECONDS = 5.0
+
+# So many sessions are looked at, after a change of access, before the clients have their turn.
+_SESSIONS_A_TURN = 200
 
 # No plugin at all: amqtt's own are its defects' home. Left out, the key would mean its defaults,
 # which are anonymous access and packet logs.
@@ -45,7 +54,9 @@ class StorebusBroker(Broker):
         """Take the rules; nothing listens yet."""
         super().__init__(_CONFIG)
         loop = asyncio.get_running_loop()
-        self.router = Router(limits, policy)
+        waiting = Waiting(limits.waiting_bytes)
+        waiting.on_limit(self._relieve)
+        self.router = Router(limits, policy, waiting, loop.time)
         self._connections: set[Connection] = set()
         self._surroundings = Surroundings(
             router=self.router,
@@ -53,6 +64,8 @@ class StorebusBroker(Broker):
             limits=limits,
             flusher=Flusher(loop),
             loop=loop,
+            waiting=waiting,
+            notices=Notices(log),
         )
 
     async def _client_connected(self, listener_name: str, reader: Any, writer: Any) -> None:
@@ -64,6 +77,59 @@ class StorebusBroker(Broker):
             await connection.run()
         finally:
             self._connections.discard(connection)
+
+    async def change_access(
+        self, policy: AccessPolicy, admission: Admission, changed: frozenset[str] | None
+    ) -> None:
+        """Judge by these rules from now on, and have those who are here already follow them.
+
+        Who is not admitted any more is thrown out and its session forgotten; subscriptions that
+        are not allowed any more are ended. It leaves the others their turn: with thousands to look
+        at it takes many turns of the event loop, revocations first.
+
+        Args:
+            policy: What clients may do.
+            admission: Who may connect, and who may stay.
+            changed: Whom to look at; None means everybody.
+        """
+        self._surroundings.authenticator = admission
+        loop = asyncio.get_running_loop()
+        sessions = self.router.change_policy(policy)
+        if changed is not None:
+            sessions = [session for session in sessions if session.identity.name in changed]
+        for number, session in enumerate(sessions):
+            if not admission.still_admits(session.identity):
+                self.router.revoke(session, now=loop.time())
+            if number % _SESSIONS_A_TURN == _SESSIONS_A_TURN - 1:
+                await asyncio.sleep(0)
+        for number, session in enumerate(sessions):
+            self.router.recheck(session)
+            if number % _SESSIONS_A_TURN == _SESSIONS_A_TURN - 1:
+                await asyncio.sleep(0)
+
+    def _relieve(self) -> int:
+        """Measure what waits for all clients; above the limit, cut off who holds most.
+
+        It may be called in the middle of a fan-out, so sessions are forgotten a turn later.
+        """
+        surroundings = self._surroundings
+        surroundings.flusher.flush()  # what only waited for the end of this turn is not waiting
+        limit_bytes = surroundings.limits.waiting_bytes
+        connected = [(connection.held_bytes(), connection) for connection in self._connections]
+        away = [(s.waiting_bytes, s) for s in self.router.sessions.values() if s.outlet is None]
+        total_bytes = sum(held for held, _ in connected) + sum(held for held, _ in away)
+        if total_bytes <= limit_bytes:
+            return total_bytes
+        holders = sorted([*connected, *away], key=lambda pair: pair[0], reverse=True)
+        for held_bytes, holder in holders:
+            if total_bytes <= limit_bytes * 7 // 8:
+                break
+            total_bytes -= held_bytes
+            if isinstance(holder, Connection):
+                holder.end(CloseReason.MEMORY, f"{held_bytes} bytes")
+            elif isinstance(holder, Session):
+                surroundings.loop.call_soon(self.router.crowd_out, holder)
+        return total_bytes
 
     def end_connections(self) -> None:
         """Cut every connection; the tasks that serve them end soon after."""

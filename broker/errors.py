@@ -20,6 +20,10 @@ class LimitsError(EmbeddedBrokerError):
     """A set of limits that contradicts itself."""
 
 
+class AccessFileError(EmbeddedBrokerError):
+    """The access file is not there or cannot be right."""
+
+
 class CloseReason(Enum):
     """Why a connection ended, in words for the log."""
 
@@ -33,6 +37,10 @@ class CloseReason(Enum):
     TAKEN_OVER = "another connection came with the same client id"
     PACKET_TOO_LARGE = "a packet is over the size limit"
     TOO_SLOW = "the client reads or acknowledges too slowly, its outgoing queue is full"
+    TOO_MUCH = "the client has been sending more than its rate for too long"
+    MEMORY = "too much waits for all clients together, and most of it for this one"
+    CROWDED_OUT = "it did not authenticate, and its place is needed"
+    REVOKED = "the access file does not let it in any more"
     SHUTDOWN = "the broker is stopping"
     DEFECT = "a defect of the broker"
 

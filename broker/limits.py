@@ -6,9 +6,25 @@ feel it. No limit lives anywhere else in the package.
 
 from dataclasses import dataclass
 
+from broker.access import Kind
 from broker.errors import LimitsError
 
 MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rate:
+    """How much a client may send: so much a second for ever, and more for a moment.
+
+    Attributes:
+        packets_per_second: Packets of any kind, but for acknowledgements that are awaited.
+        bytes_per_second: Of those packets.
+        burst_seconds: What a client that was silent may send at once, in seconds of the above.
+    """
+
+    packets_per_second: float
+    bytes_per_second: float
+    burst_seconds: float = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +38,33 @@ class Limits:
     connections: int = 20_000
     """Sockets open at a time, also those without CONNECT; what comes above is closed at once."""
 
+    strangers: int = 4_000
+    """Of these, sockets that are not authenticated yet; for one above the oldest one is closed."""
+
+    strangers_per_address: int = 1_000
+    """The same from one address (one /64 of IPv6). A chain may sit behind one address."""
+
+    strangers_per_second: float = 300.0
+    """Connections from one address that come to nothing; what comes above is closed at once.
+
+    A connection that authenticates is not counted, so a chain that comes back after an outage is
+    not held up, from behind one address even.
+    """
+
+    strangers_burst: int = 1_000
+    """So many may come to nothing in a moment; it is also how many may be on their way at once."""
+
     connect_seconds: float = 10.0
-    """From accepting a socket to its complete CONNECT; the socket is closed when it is over."""
+    """From accepting a socket over TLS to its complete CONNECT; when it is over it is closed."""
 
     connect_packet_bytes: int = 128 * 1024
-    """Largest CONNECT: all that a stranger can make the broker hold."""
+    """Largest CONNECT, and largest WebSocket frame before it: all that a stranger can make us hold.
+
+    It has room for a will, a user name and a password at their longest but not for all three.
+    """
+
+    handshake_bytes: int = 16 * 1024
+    """Largest HTTP request that asks for a WebSocket."""
 
     packet_bytes: int = 1 * MIB
     """Largest packet after CONNECT, header included. storebus's own messages end at 256 KiB."""
@@ -50,6 +88,27 @@ class Limits:
     not queued, which is logged.
     """
 
+    waiting_bytes: int = 256 * MIB
+    """What may wait for all clients together, and what half-sent packets hold.
+
+    Above it the client with the most is disconnected first, or its session forgotten if it is away.
+    """
+
+    publish_rate: Rate = Rate(packets_per_second=50_000, bytes_per_second=256 * MIB)
+    """How much a hub may send, and anybody where there is no access file.
+
+    A client above its rate is not read from until it is below again, so that TCP holds it back.
+    """
+
+    device_rate: Rate = Rate(packets_per_second=500, bytes_per_second=16 * MIB)
+    """The same for a device: draining its outbox it sends 100 messages of 96 KiB in a second."""
+
+    quiet_rate: Rate = Rate(packets_per_second=50, bytes_per_second=MIB // 4)
+    """The same for a tool, which publishes nothing, and for the holder of a join bundle."""
+
+    over_rate_seconds: float = 30.0
+    """Who is held back all this time without a pause is disconnected."""
+
     kept_sessions: int = 10_000
     """Sessions with clean_session=False, present or away; one above is refused with CONNACK 3."""
 
@@ -64,6 +123,14 @@ class Limits:
 
     linger_seconds: float = 1.0
     """How long a closing connection may take to hand its last bytes over before it is cut."""
+
+    def rate_of(self, kind: Kind) -> Rate:
+        """Tell how much a client of this kind may send."""
+        if kind is Kind.DEVICE:
+            return self.device_rate
+        if kind in (Kind.TOOL, Kind.JOIN):
+            return self.quiet_rate
+        return self.publish_rate
 
     def __post_init__(self) -> None:
         """Refuse what could not work: each rule is an invariant that other modules rely on."""
@@ -80,6 +147,17 @@ class Limits:
                 f"({self.outgoing_bytes}): the largest packet could reach nobody",
                 hint="raise outgoing_bytes or lower packet_bytes",
             )
+        if self.outgoing_bytes > self.waiting_bytes:
+            raise LimitsError(
+                f"outgoing_bytes ({self.outgoing_bytes}), for one client, is above waiting_bytes "
+                f"({self.waiting_bytes}), for all together",
+                hint="raise waiting_bytes or lower outgoing_bytes",
+            )
+        for rate in (self.publish_rate, self.device_rate, self.quiet_rate):
+            if min(rate.packets_per_second, rate.bytes_per_second, rate.burst_seconds) <= 0:
+                raise LimitsError(f"{rate} would let nobody say anything")
+        if min(self.strangers, self.strangers_per_address, self.strangers_burst) < 1:
+            raise LimitsError("without a place for strangers nobody can connect")
         if not 1 <= self.inflight_messages <= 60_000:
             raise LimitsError(
                 f"inflight_messages is {self.inflight_messages}, it must be 1 to 60000: "

@@ -59,6 +59,11 @@ class Framer:
         self._partial = bytearray()
         self._missing_bytes = 0
 
+    @property
+    def held_bytes(self) -> int:
+        """Measure what is kept of a packet that has not come whole."""
+        return len(self._partial)
+
     def cut(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield (first byte, body) of each packet that `data` completes; keep the rest.
 

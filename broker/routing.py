@@ -6,15 +6,19 @@ coming or going can disturb a fan-out half-way. Time comes in as an argument.
 """
 
 import logging
+from collections.abc import Callable
 
 from broker import packets
 from broker.access import AccessPolicy, Action, Identity
 from broker.errors import CloseReason, ProtocolError
 from broker.limits import Limits
+from broker.metering import Waiting
+from broker.notices import Notices
 from broker.packets import Connect, Message
 from broker.retained import RetainedMessages
 from broker.session import Outlet, Session
 from broker.topics import SubscriptionTree, is_topic_filter, is_topic_name
+from buswire.names import shown
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +45,17 @@ class Router:
         retained: Of all topics.
     """
 
-    def __init__(self, limits: Limits, policy: AccessPolicy) -> None:
-        """Start empty."""
+    def __init__(
+        self, limits: Limits, policy: AccessPolicy, waiting: Waiting, clock: Callable[[], float]
+    ) -> None:
+        """Start empty.
+
+        Args:
+            limits: What may be kept.
+            policy: What clients may do.
+            waiting: Where the bytes are counted that wait for all sessions together.
+            clock: Monotonic seconds, for the pace of warnings alone.
+        """
         self.sessions: dict[str, Session] = {}
         self.subscriptions: SubscriptionTree[Session] = SubscriptionTree()
         self.retained = RetainedMessages(
@@ -51,6 +64,9 @@ class Router:
         self._limits = limits
         self._policy = policy
         self._checks_delivery = policy.checks_delivery
+        self._waiting = waiting
+        self._clock = clock
+        self._notices = Notices(log)
         self._kept_sessions = 0
         self._retained_full = False
 
@@ -74,9 +90,7 @@ class Router:
         if will is not None:
             if not is_topic_name(will.topic, max_levels=self._limits.topic_levels):
                 raise ProtocolError("a will whose topic cannot be published to [4.7.3]")
-            if not self._allows(identity, Action.WILL, will.topic) or (
-                will.retain and not self._allows(identity, Action.RETAIN, will.topic)
-            ):
+            if not self._allows_will(identity, will):
                 raise RefusedError(packets.NOT_AUTHORIZED, "its will is not allowed")
         session = self.sessions.get(client_id)
         keep = not connect.clean_session
@@ -95,9 +109,17 @@ class Router:
             session = None
         present = session is not None
         if session is None:
-            session = Session(client_id, identity, self._limits, clean=connect.clean_session)
+            session = Session(
+                client_id,
+                identity,
+                self._limits,
+                clean=connect.clean_session,
+                receives=self._may_receive,
+                waiting=self._waiting,
+            )
             self.sessions[client_id] = session
             self._kept_sessions += keep
+        session.identity = identity  # the same one, with another token maybe
         session.will = will
         return session, present
 
@@ -110,7 +132,8 @@ class Router:
         will, session.will = session.will, None
         if session.clean:
             self._forget(session)
-        if will is not None and publish_will:
+        # Asked again: who was thrown out since has no last word.
+        if will is not None and publish_will and self._allows_will(session.identity, will):
             self.publish(will)
 
     def expire(self, now: float) -> int:
@@ -126,13 +149,58 @@ class Router:
             self._forget(session)
         return len(expired)
 
+    def crowd_out(self, session: Session) -> None:
+        """Forget the session of a client that is away, to make room. Idempotent."""
+        if session.outlet is None and self.sessions.get(session.client_id) is session:
+            log.warning(
+                "the session of client %r is forgotten with %d messages waiting: %s",
+                session.client_id,
+                session.waiting_messages,
+                CloseReason.MEMORY.value,
+            )
+            self._forget(session)
+
     def _forget(self, session: Session) -> None:
+        session.clear()
         for topic_filter in session.filters:
             self.subscriptions.remove(topic_filter, session)
         session.filters.clear()
         if self.sessions.get(session.client_id) is session:
             del self.sessions[session.client_id]
             self._kept_sessions -= not session.clean
+
+    # -- access --
+
+    def change_policy(self, policy: AccessPolicy) -> list[Session]:
+        """Judge by this policy from now on; return the sessions, for `recheck` or `revoke`.
+
+        Publishing and delivery are asked about each time, so nothing passes meanwhile.
+        """
+        self._policy = policy
+        self._checks_delivery = policy.checks_delivery
+        return list(self.sessions.values())
+
+    def recheck(self, session: Session) -> None:
+        """End the subscriptions of a session that are not allowed any more. Idempotent."""
+        if self.sessions.get(session.client_id) is not session:
+            return
+        for topic_filter in tuple(session.filters):
+            if not self._allows(session.identity, Action.SUBSCRIBE, topic_filter):
+                log.info(
+                    "client %r may not subscribe to %s any more",
+                    session.client_id,
+                    shown(topic_filter, 200),
+                )
+                self.unsubscribe(session, topic_filter)
+
+    def revoke(self, session: Session, *, now: float) -> None:
+        """Throw a client out and forget its session, kept or not. Idempotent."""
+        if session.outlet is not None:
+            session.outlet.end(CloseReason.REVOKED)
+            self.detach(session, session.outlet, publish_will=True, now=now)
+        if self.sessions.get(session.client_id) is session:
+            log.warning("the session of client %r is revoked", session.client_id)
+            self._forget(session)
 
     # -- messages --
 
@@ -151,7 +219,7 @@ class Router:
         if not self._allows(session.identity, Action.PUBLISH, topic) or (
             message.retain and not self._allows(session.identity, Action.RETAIN, topic)
         ):
-            log.warning("client %r may not publish to %r", session.client_id, topic)
+            self._warn("client %r may not publish to %s", session, topic)
             return 0
         return self.publish(message)
 
@@ -196,11 +264,11 @@ class Router:
         if not is_topic_filter(topic_filter, max_levels=self._limits.topic_levels):
             raise ProtocolError("a SUBSCRIBE to what is no topic filter [4.7.1, 4.7.3-1]")
         if not self._allows(session.identity, Action.SUBSCRIBE, topic_filter):
-            log.warning("client %r may not subscribe to %r", session.client_id, topic_filter)
+            self._warn("client %r may not subscribe to %s", session, topic_filter)
             return packets.SUBSCRIBE_FAILED
         full = len(session.filters) >= self._limits.filters_per_client
         if full and topic_filter not in session.filters:
-            log.warning("client %r has too many subscriptions", session.client_id)
+            self._warn("client %r has too many subscriptions for %s", session, topic_filter)
             return packets.SUBSCRIBE_FAILED
         session.filters[topic_filter] = qos
         self.subscriptions.add(topic_filter, session, qos)
@@ -217,6 +285,17 @@ class Router:
         """End a subscription; nothing happens when there is none."""
         if session.filters.pop(topic_filter, None) is not None:
             self.subscriptions.remove(topic_filter, session)
+
+    def _warn(self, message: str, session: Session, topic: str) -> None:
+        self._notices.tell(message, self._clock(), message, session.client_id, shown(topic, 200))
+
+    def _allows_will(self, identity: Identity, will: Message) -> bool:
+        return self._allows(identity, Action.WILL, will.topic) and (
+            not will.retain or self._allows(identity, Action.RETAIN, will.topic)
+        )
+
+    def _may_receive(self, identity: Identity, topic: str) -> bool:
+        return not self._checks_delivery or self._allows(identity, Action.RECEIVE, topic)
 
     def _allows(self, identity: Identity, action: Action, topic: str) -> bool:
         try:

@@ -1,8 +1,8 @@
 """One client's session: what it is owed and what it owes, with or without a connection.
 
 Owns the in-flight window, the queue behind it, the packet identifiers of both directions, and the
-will. Pure but for the log: bytes go to an `Outlet`. It must know nothing of sockets, routing, other
-sessions or access.
+will. Pure but for the log: bytes go to an `Outlet`. It must know nothing of sockets, routing or
+other sessions, and of access only whom to ask: what waited is asked about again when it is sent.
 
 Invariants: messages of QoS 1 and 2 are sent in the order they came, at most
 `Limits.inflight_messages` unacknowledged; what waits never exceeds `Limits.outgoing_bytes`; on
@@ -11,12 +11,14 @@ reconnect what is in flight is sent again first, in its order, marked DUP [4.4.0
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from broker import packets
 from broker.access import Identity
 from broker.errors import CloseReason, ProtocolError
 from broker.limits import Limits
+from broker.metering import Waiting
 from broker.packets import Message
 
 log = logging.getLogger(__name__)
@@ -38,12 +40,16 @@ class Outlet(Protocol):
         ...
 
 
+Receives = Callable[[Identity, str], bool]
+"""Says whether an identity may receive a topic, now."""
+
+
 class Session:
     """The state of a client id.
 
     Attributes:
         client_id: The MQTT client identifier.
-        identity: Who made the session; another identity never gets to see it.
+        identity: Whose session it is, as of the last CONNECT; nobody else ever gets to see it.
         clean: True when it ends with its connection.
         outlet: The present connection, None while the client is away.
         away_since: Monotonic seconds, meaningful while there is no outlet.
@@ -52,7 +58,16 @@ class Session:
         incoming: Packet identifiers of QoS 2 messages that were routed and not yet released.
     """
 
-    def __init__(self, client_id: str, identity: Identity, limits: Limits, *, clean: bool) -> None:
+    def __init__(
+        self,
+        client_id: str,
+        identity: Identity,
+        limits: Limits,
+        *,
+        clean: bool,
+        receives: Receives = lambda _identity, _topic: True,
+        waiting: Waiting | None = None,
+    ) -> None:
         """Start empty and away."""
         self.client_id = client_id
         self.identity = identity
@@ -62,6 +77,8 @@ class Session:
         self.will: Message | None = None
         self.filters: dict[str, int] = {}
         self.incoming: set[int] = set()
+        self._receives = receives
+        self._together = waiting or Waiting(limits.waiting_bytes)
         self._max_inflight = limits.inflight_messages
         self._max_bytes = limits.outgoing_bytes
         # Packet identifier to (message, QoS, retain); the message is None once PUBREL was sent.
@@ -96,6 +113,7 @@ class Session:
             self._overflow()
             return
         self._waiting_bytes += size
+        self._together.change(size)
         if outlet is not None and not self._queue and len(self._inflight) < self._max_inflight:
             self._send(outlet, message, qos, retain)
         else:
@@ -131,13 +149,37 @@ class Session:
         queue = self._queue
         while outlet is not None and queue and len(self._inflight) < self._max_inflight:
             message, qos, retain = queue.popleft()
-            self._send(outlet, message, qos, retain)
+            if self._receives(self.identity, message.topic):
+                self._send(outlet, message, qos, retain)
+            else:
+                self._free(message)
+
+    def _free(self, message: Message) -> None:
+        size = message.size_bytes
+        self._waiting_bytes -= size
+        self._together.change(-size)
+
+    def clear(self) -> None:
+        """Drop what is in flight and queued, because the session ends. Idempotent."""
+        self._together.change(-self._waiting_bytes)
+        self._waiting_bytes = 0
+        self._inflight.clear()
+        self._queue.clear()
 
     def resume(self, outlet: Outlet) -> None:
         """Attach a new connection, whose CONNACK was sent, and go on where the last one ended."""
         self.outlet = outlet
-        for packet_id, (message, qos, retain) in self._inflight.items():
-            if message is None:
+        for packet_id, (message, qos, retain) in tuple(self._inflight.items()):
+            if message is not None and not self._receives(self.identity, message.topic):
+                self._free(message)
+                if qos == 1:
+                    del self._inflight[packet_id]
+                    continue
+                # The client may have it and wait for its release: until then the identifier is
+                # not to be used again.
+                self._inflight[packet_id] = (None, qos, retain)
+                outlet.send(packets.pubrel(packet_id))
+            elif message is None:
                 outlet.send(packets.pubrel(packet_id))
             else:
                 outlet.send(message.as_packet(qos, packet_id, retain=retain, dup=True))
@@ -146,50 +188,64 @@ class Session:
             self._dropped = 0
         self._send_queued()
 
-    def on_puback(self, packet_id: int) -> None:
+    def on_puback(self, packet_id: int) -> bool:
         """Take the end of a QoS 1 delivery; one that is not in flight is ignored.
+
+        Returns:
+            Whether it was awaited.
 
         Raises:
             ProtocolError: When that message has QoS 2.
         """
         entry = self._inflight.get(packet_id)
         if entry is None:
-            return
+            return False
         message, qos, _ = entry
         if qos != 1 or message is None:
             raise ProtocolError("a PUBACK for a message of QoS 2 [4.3.3]")
         del self._inflight[packet_id]
-        self._waiting_bytes -= message.size_bytes
+        self._free(message)
         if self._queue:
             self._send_queued()
+        return True
 
-    def on_pubrec(self, packet_id: int) -> None:
+    def on_pubrec(self, packet_id: int) -> bool:
         """Take the receipt of a QoS 2 delivery and release it; one unknown is released as well.
+
+        Returns:
+            Whether it was awaited.
 
         Raises:
             ProtocolError: When that message has QoS 1.
         """
         entry = self._inflight.get(packet_id)
+        is_awaited = False
         if entry is not None:
             message, qos, retain = entry
             if qos != 2:
                 raise ProtocolError("a PUBREC for a message of QoS 1 [4.3.2]")
             if message is not None:
-                self._waiting_bytes -= message.size_bytes
+                is_awaited = True
+                self._free(message)
                 self._inflight[packet_id] = (None, qos, retain)
         if self.outlet is not None:
             self.outlet.send(packets.pubrel(packet_id))
+        return is_awaited
 
-    def on_pubcomp(self, packet_id: int) -> None:
+    def on_pubcomp(self, packet_id: int) -> bool:
         """Take the end of a QoS 2 delivery; one that is not in flight is ignored.
+
+        Returns:
+            Whether it was awaited.
 
         Raises:
             ProtocolError: When that message was not released yet, or has QoS 1.
         """
         entry = self._inflight.get(packet_id)
         if entry is None:
-            return
+            return False
         if entry[0] is not None:
             raise ProtocolError("a PUBCOMP for a message that was not released [4.3.2, 4.3.3]")
         del self._inflight[packet_id]
         self._send_queued()
+        return True

@@ -20,11 +20,15 @@ from amqtt.adapters import ReaderAdapter, WriterAdapter
 from websockets.exceptions import PayloadTooBig, WebSocketException
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
-from websockets.protocol import OPEN
+from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from broker.errors import CloseReason, ConnectionClosedError, ProtocolError
+from broker.limits import Limits
+
+Peer = tuple[str, int]
+"""Address and port of the other end."""
 
 
 class Receiver(Protocol):
@@ -48,16 +52,39 @@ class Receiver(Protocol):
 
 
 class Socket(asyncio.Protocol):
-    """One accepted TCP or TLS socket, as asyncio drives it."""
+    """One accepted TCP or TLS socket, as asyncio drives it.
 
-    def __init__(self, accepted: Callable[["Socket"], None]) -> None:
-        """Take who is told once the socket is there."""
-        self._accepted = accepted
+    Attributes:
+        peer: Address and port of the other end.
+        accepted_at: When the system gave it to us, in the event loop's time.
+        on_admit: Called once the client is authenticated.
+        transport: What is written to.
+        tcp: What is below TLS; the same as `transport` without TLS.
+    """
+
+    def __init__(
+        self, peer: Peer, accepted_at: float, on_admit: Callable[[], None], *, tls: bool
+    ) -> None:
+        """Take what is known; with `tls` nothing is read before `secured`."""
+        self.peer = peer
+        self.accepted_at = accepted_at
+        self.on_admit = on_admit
+        self._tls = tls
         self._receiver: Receiver | None = None
         self._early: list[bytes] = []
         self._ended = False
         self._lost: tuple[Exception | None] | None = None
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self.tcp: asyncio.Transport = self.transport
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the socket is closed already."""
+        return self._lost is not None
+
+    def secured(self, transport: asyncio.Transport) -> None:
+        """Speak through TLS from now on."""
+        self.transport = transport
 
     def start(self, receiver: Receiver) -> None:
         """Push to the receiver from now on, first what came before."""
@@ -72,12 +99,13 @@ class Socket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; asyncio's call."""
-        self.transport = cast("asyncio.Transport", transport)
+        self.transport = self.tcp = cast("asyncio.Transport", transport)
+        if self._tls:
+            self.transport.pause_reading()  # the first byte is TLS's
         connected = transport.get_extra_info("socket")
         if connected is not None:
             # Small packets must not wait for each other (Nagle). asyncio sees to it too.
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._accepted(self)
 
     def data_received(self, data: bytes) -> None:
         """Pass bytes on; asyncio's call."""
@@ -91,7 +119,7 @@ class Socket(asyncio.Protocol):
         self._ended = True
         if self._receiver is not None:
             self._receiver.ended()
-        return True
+        return not self._tls  # TLS cannot be closed on one side alone
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass the end of all on; asyncio's call."""
@@ -107,9 +135,18 @@ class StreamReader(ReaderAdapter):
         """Take the socket."""
         self._socket = connected
 
+    @property
+    def accepted_at(self) -> float:
+        """When the socket was accepted, in the event loop's time."""
+        return self._socket.accepted_at
+
     def start(self, receiver: Receiver) -> None:
         """Push to the receiver from now on. Called once."""
         self._socket.start(receiver)
+
+    def admit(self) -> None:
+        """Learn that the client is authenticated, and may do more than a stranger. Called once."""
+        self._socket.on_admit()
 
     def pause(self) -> None:
         """Leave what the peer sends in the socket, so that the peer has to wait. Idempotent."""
@@ -133,6 +170,8 @@ class StreamWriter(WriterAdapter):
     def __init__(self, connected: Socket) -> None:
         """Take the socket."""
         self._transport = connected.transport
+        self._tcp = connected.tcp
+        self._peer = connected.peer
 
     def write(self, data: bytes) -> None:
         """Send, or keep in memory what the peer does not take yet; never waits. Void if closing."""
@@ -142,25 +181,27 @@ class StreamWriter(WriterAdapter):
 
     def pending_bytes(self) -> int:
         """Return how much waits for the peer to read."""
-        return self._transport.get_write_buffer_size()
+        pending = self._transport.get_write_buffer_size()
+        if self._tcp is not self._transport:
+            pending += self._tcp.get_write_buffer_size()
+        return pending
 
     def finish(self) -> None:
         """Close once everything is sent. Idempotent."""
-        self._transport.close()
+        if not self._transport.is_closing():
+            self._transport.close()
 
     def abort(self) -> None:
         """Close now; what waits is lost. Idempotent."""
-        self._transport.abort()
+        self._tcp.abort()
 
     def peer(self) -> str:
         """Name the other end, for the log."""
-        address = self._transport.get_extra_info("peername")
-        return f"{address[0]}:{address[1]}" if address else "a peer that is gone"
+        return f"{self._peer[0]}:{self._peer[1]}"
 
     def get_peer_info(self) -> tuple[str, int] | None:
         """Return address and port. Part of amqtt's interface."""
-        address = self._transport.get_extra_info("peername")
-        return (address[0], address[1]) if address else None
+        return self._peer
 
     def get_ssl_info(self) -> ssl.SSLObject | None:
         """Return the TLS side of the connection, None without TLS."""
@@ -181,13 +222,13 @@ class WebSocketReader(StreamReader):
     for TCP, down to the socket.
     """
 
-    def __init__(
-        self, connected: Socket, writer: "WebSocketWriter", *, max_frame_bytes: int
-    ) -> None:
+    def __init__(self, connected: Socket, writer: "WebSocketWriter", limits: Limits) -> None:
         """Wait for the HTTP request of the handshake."""
         super().__init__(connected)
+        self._limits = limits
+        self._handshake_bytes = 0
         self._protocol = writer.protocol = ServerProtocol(
-            subprotocols=[Subprotocol("mqtt")], max_size=max_frame_bytes
+            subprotocols=[Subprotocol("mqtt")], max_size=limits.connect_packet_bytes
         )
         self._writer = writer
         self._receiver: Receiver = cast("Receiver", None)
@@ -197,8 +238,24 @@ class WebSocketReader(StreamReader):
         self._receiver = receiver
         super().start(self)
 
+    def admit(self) -> None:
+        """Learn that the client is authenticated, and may send larger frames. Called once."""
+        super().admit()
+        self._protocol.max_size = self._limits.packet_bytes
+
     def received(self, data: bytes) -> None:
         """Take bytes of the WebSocket protocol; the socket's call."""
+        if self._protocol.state is CONNECTING:
+            # The library reads up to a MiB of header lines; it also keeps what comes behind them.
+            self._handshake_bytes += len(data)
+            if self._handshake_bytes > self._limits.handshake_bytes:
+                self._receiver.failed(
+                    ConnectionClosedError(
+                        CloseReason.PACKET_TOO_LARGE,
+                        f"a WebSocket handshake of more than {self._limits.handshake_bytes} bytes",
+                    )
+                )
+                return
         self._protocol.receive_data(data)
         try:
             payload = b"".join([self._take(event) for event in self._protocol.events_received()])

@@ -32,6 +32,34 @@ def has_wildcard(topic_filter: str) -> bool:
     return "+" in topic_filter or "#" in topic_filter
 
 
+def matches(topic_filter: str, topic: str) -> bool:
+    """Say whether a valid filter matches a topic name (4.7)."""
+    return covers(topic_filter, topic)
+
+
+def covers(rule: str, topic_filter: str) -> bool:
+    """Say whether every topic that `topic_filter` matches is matched by `rule`; both are valid.
+
+    A topic name is a filter that matches itself alone. Topics that start with '$' are matched only
+    by filters that start with the same word (4.7.2-1).
+    """
+    allowed = rule.split("/")
+    wanted = topic_filter.split("/")
+    if wanted[0].startswith("$") and allowed[0] in ("+", "#"):
+        return False
+    if wanted[0] == "#":
+        # Every topic has a first level, so that '+/#' is another way to write '#'.
+        return allowed in (["#"], ["+", "#"])
+    for depth, level in enumerate(allowed):
+        if level == "#":
+            return True  # also of the level above: 'sport/#' includes 'sport' (4.7.1.2)
+        if depth == len(wanted) or wanted[depth] == "#":
+            return False
+        if level not in ("+", wanted[depth]):
+            return False
+    return len(allowed) == len(wanted)
+
+
 class _Node(Generic[S]):
     __slots__ = ("children", "subscribers")
 

@@ -1,0 +1,119 @@
+"""Counting what clients send and what waits for them, against the limits. Pure.
+
+Owns three counters: `Bucket` for anything that may come so often a second, `Meter` for what one
+client sends, `Waiting` for the bytes that wait for all clients together. Time comes in as an
+argument. What happens to who is over a limit is decided by whoever asks.
+"""
+
+from collections.abc import Callable
+
+from broker.limits import Rate
+
+
+class Bucket:
+    """A token bucket: it fills at a rate up to its size, and may be overdrawn."""
+
+    __slots__ = ("_at", "_per_second", "_size", "_tokens")
+
+    def __init__(self, per_second: float, size: float, *, now: float) -> None:
+        """Start full."""
+        self._per_second = per_second
+        self._size = size
+        self._tokens = size
+        self._at = now
+
+    def fill(self, now: float) -> float:
+        """Fill for the time that went by, and return what is in it."""
+        self._tokens = min(self._size, self._tokens + (now - self._at) * self._per_second)
+        self._at = now
+        return self._tokens
+
+    def take(self, tokens: float) -> None:
+        """Take, whether there is enough or not; a negative number gives back."""
+        self._tokens = min(self._size, self._tokens - tokens)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing is missing; `fill` first."""
+        return self._tokens >= self._size
+
+    @property
+    def is_half_full(self) -> bool:
+        """Whether at most half is missing; `fill` first."""
+        return self._tokens * 2 >= self._size
+
+    @property
+    def debt_seconds(self) -> float:
+        """How long it takes until it is not overdrawn any more."""
+        return max(0.0, -self._tokens / self._per_second)
+
+
+class Meter:
+    """What one client sends, against its rate."""
+
+    __slots__ = ("_bytes", "_over_since", "_packets")
+
+    def __init__(self, rate: Rate, *, now: float) -> None:
+        """Start with the whole burst."""
+        seconds = rate.burst_seconds
+        self._packets = Bucket(
+            rate.packets_per_second, max(1.0, rate.packets_per_second * seconds), now=now
+        )
+        self._bytes = Bucket(
+            rate.bytes_per_second, max(1.0, rate.bytes_per_second * seconds), now=now
+        )
+        self._over_since: float | None = None
+
+    def charge(self, packets: int, size_bytes: int, now: float) -> float:
+        """Count what was sent; return for how many seconds the client must be held back."""
+        self._packets.fill(now)
+        self._bytes.fill(now)
+        if self._packets.is_half_full and self._bytes.is_half_full:
+            self._over_since = None
+        self._packets.take(packets)
+        self._bytes.take(size_bytes)
+        pause_seconds = max(self._packets.debt_seconds, self._bytes.debt_seconds)
+        if pause_seconds and self._over_since is None:
+            self._over_since = now
+        return pause_seconds
+
+    def over_seconds(self, now: float) -> float:
+        """Tell for how long the client has been held back without having been calm between."""
+        return 0.0 if self._over_since is None else now - self._over_since
+
+
+class Waiting:
+    """The bytes that wait for all clients together, as an estimate that is never too low.
+
+    What leaves a socket's buffer is not told, so the sum only has to be exact when it matters: once
+    the estimate is over the limit it is measured, and who holds most has to go.
+
+    Attributes:
+        limit_bytes: What all may hold together.
+    """
+
+    __slots__ = ("_estimate", "_is_relieving", "_relieve", "_threshold", "limit_bytes")
+
+    def __init__(self, limit_bytes: int) -> None:
+        """Start with nothing."""
+        self.limit_bytes = limit_bytes
+        self._threshold = limit_bytes
+        self._estimate = 0
+        self._is_relieving = False
+        self._relieve: Callable[[], int] = lambda: 0
+
+    def on_limit(self, relieve: Callable[[], int]) -> None:
+        """Take what is called above the limit: it measures, relieves and returns what is left."""
+        self._relieve = relieve
+
+    def change(self, size_bytes: int) -> None:
+        """Count bytes that wait from now on, or, negative, that do not any more."""
+        self._estimate = estimate = self._estimate + size_bytes
+        if estimate > self._threshold and not self._is_relieving:
+            self._is_relieving = True
+            try:
+                self._estimate = left = self._relieve()
+            finally:
+                self._is_relieving = False
+            # Measuring looks at every client: not again before a good deal more has come.
+            self._threshold = max(self.limit_bytes, left + self.limit_bytes // 16)
