@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
@@ -63,6 +62,7 @@ from storeagent.keys import DeviceKey, read_key, tls_settings
 from storeagent.settings import LOCK_NAME, AgentSettings, read_agent_settings
 from storeagent.silence import Silence, not_heard_words
 from storeagent.status import DaemonStatus, read_status, write_status
+from storeagent.version import own_version
 from storeagent.work import zone_of
 
 _POLL_SECONDS = 1.0
@@ -378,7 +378,7 @@ class AgentProcess:
             new_id=lambda: os.urandom(16).hex(),
             wall_clock=time.time,
             roles=settings.roles,
-            version=_version(),
+            version=own_version(),
             timing=settings.timing,
             limits=settings.limits,
             process=process,
@@ -453,10 +453,3 @@ class AgentProcess:
                 write_status(self._home, self._status)
                 self._status_said = replace(self._status)
             self._status_at = now
-
-
-def _version() -> str:
-    try:
-        return version("storebus")
-    except PackageNotFoundError:
-        return ""

@@ -25,6 +25,8 @@ from storeagent.settings import HINT_CREATE
 
 FORMAT = 1
 KEY_NAME = "device.key"
+DRAFT_NAME = "join.key"
+"""What a device has drawn while it joins; see `join_home`."""
 CA_NAME = "ca.pem"
 CERTIFICATE_NAME = "client.pem"
 CERTIFICATE_KEY_NAME = "client.key"
@@ -47,6 +49,8 @@ class DeviceKey(msgspec.Struct, frozen=True, kw_only=True):
     """The password for the broker."""
     trust: Trusted
     """HQ's keys as the join bundle pinned them."""
+    bundle: str = ""
+    """The join bundle that it came by."""
 
     @property
     def identity(self) -> Identity:
@@ -114,11 +118,35 @@ def read_key(home: Path, identity: Identity, root: str) -> DeviceKey:
     """
     path = home / KEY_NAME
     try:
-        content = read_secret(path)
+        key = _read(path)
     except SecretMissing as error:
+        hint = HINT_CREATE
+        if (home / DRAFT_NAME).exists():
+            hint = "it had begun to join: say `storeagent join BUNDLE` again with the same bundle"
+        raise KeyFileError(f"{identity} has not joined: there is no {path}", hint=hint) from error
+    if (key.identity, key.root) != (identity, root):
         raise KeyFileError(
-            f"{identity} has not joined: there is no {path}", hint=HINT_CREATE
-        ) from error
+            f"{path} is the key of {key.identity} below {key.root}, "
+            f"and the settings are those of {identity} below {root}",
+            hint="put the right settings back, or join again with a bundle for this device",
+        )
+    return key
+
+
+def peek_key(home: Path) -> DeviceKey | None:
+    """The key file of whatever device this is; None where there is none, or a broken one.
+
+    Raises:
+        SecretError: Others can read it.
+    """
+    try:
+        return _read(home / KEY_NAME)
+    except (SecretMissing, KeyFileError):
+        return None
+
+
+def _read(path: Path) -> DeviceKey:
+    content = read_secret(path)
     try:
         key = _decoder.decode(content)
         PublicKey.parse(key.trust.recovery)
@@ -131,12 +159,6 @@ def read_key(home: Path, identity: Identity, root: str) -> DeviceKey:
         raise KeyFileError(
             f"{path} has format {key.format}, and {FORMAT} is what is known here",
             hint="bring this program up to date",
-        )
-    if (key.identity, key.root) != (identity, root):
-        raise KeyFileError(
-            f"{path} is the key of {key.identity} below {key.root}, "
-            f"and the settings are those of {identity} below {root}",
-            hint="put the right settings back, or join again with a bundle for this device",
         )
     return key
 

@@ -48,7 +48,8 @@ main = _WithFleet(
         },
         "This device": {
             "status": (f"{_COMMANDS}.look:status", "Say whether all is well, and what waits."),
-            "init": (f"{_COMMANDS}.init:init", "Set this device up."),
+            "join": (f"{_COMMANDS}.join:join", "Become a device, with a bundle from head office."),
+            "init": (f"{_COMMANDS}.init:init", "Change the settings of this device."),
             "run": (f"{_COMMANDS}.run:run", "Run the daemon that speaks with head office."),
         },
     },

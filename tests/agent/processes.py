@@ -26,6 +26,7 @@ from buswire.topics import Channel
 from storeagent.core import Heard
 from storeagent.keys import DeviceKey, seed_text, write_key
 from storeagent.main import main
+from tests.agent.enrolment import Enrolment
 from tests.agent.head_office import DEVICE_KEY, ME, TOKEN, TOPICS, HeadOffice
 from tests.helpers.waiting import TIME_SCALE, wait_until
 
@@ -171,6 +172,7 @@ class LiveHeadOffice:
     def __init__(self, port: int) -> None:
         self.script = HeadOffice()
         self.script.keeps_deliveries = True
+        self.enrolment = Enrolment(self.script)
         self.guard = threading.Lock()
         self.ready = threading.Event()
         self._link = Link(
@@ -213,14 +215,18 @@ class LiveHeadOffice:
     def _deliver(self, event: LinkEvent) -> None:
         match event:
             case Connected():
-                self._link.subscribe([(self.script.topics.every_from, 1)])
+                topics = self.script.topics
+                self._link.subscribe([(topics.every_from, 1), (topics.every_join, 1)])
             case Subscribed():
                 self.ready.set()
                 with self.guard:
                     self._send(self.script.up(), retain=True)
             case Received(topic, payload):
                 with self.guard:
-                    answers = self.script.take(topic, payload)
+                    if self.script.topics.parse(topic).kind == "join":
+                        answers = self.enrolment.take(topic, payload)
+                    else:
+                        answers = self.script.take(topic, payload)
                 for answer in answers:
                     self._send(answer)
 
