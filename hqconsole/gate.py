@@ -11,7 +11,8 @@ signed anew.
 """
 
 import sqlite3
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from buswire import frame
 from buswire.errors import WireError
@@ -44,16 +45,27 @@ class Refusal(HqError):  # noqa: N818 - it is an answer, seldom an error
         kind: The kind of the incident that it is, or None where it is only put aside.
         source: Whom to put it down to; few, whatever arrives.
         device_no: Of which device, if it is one of ours.
+        detail: What else is to be told of the incident.
+        answer: What is to be said to who sent it, if anything.
     """
 
     def __init__(
-        self, kind: str | None, source: str, reason: str, device_no: int | None = None
+        self,
+        kind: str | None,
+        source: str,
+        reason: str,
+        device_no: int | None = None,
+        detail: Mapping[str, Any] | None = None,
+        *,
+        answer: AnyMessage | None = None,
     ) -> None:
         """Keep all that is to be reported."""
         super().__init__(reason)
         self.kind = kind
         self.source = source
         self.device_no = device_no
+        self.detail = dict(detail or {})
+        self.answer = answer
 
 
 def admit(

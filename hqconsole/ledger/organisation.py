@@ -93,6 +93,24 @@ def organisation(connection: sqlite3.Connection) -> Organisation:
     )
 
 
+class PresentOrganisation:
+    """The open stores, read again after every change of the roster."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Read through this connection."""
+        self._connection = connection
+        self._version = -1
+        self._organisation: Organisation | None = None
+
+    def __call__(self) -> Organisation:
+        """The organisation as it is in the present transaction."""
+        version = roster_version(self._connection)
+        if self._organisation is None or version != self._version:
+            self._organisation = organisation(self._connection)
+            self._version = version
+        return self._organisation
+
+
 def mailbox_numbers(connection: sqlite3.Connection) -> dict[Mailbox, int]:
     """Every mailbox that the ledger knows, closed stores' included."""
     return {
