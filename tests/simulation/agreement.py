@@ -47,19 +47,60 @@ def _logs_of_hq(world: World) -> Iterator[str]:
 def _what_is_aside(world: World) -> Iterator[str]:
     connection = world.hq.ledger.connection
     for source, reason in connection.execute("SELECT source, reason FROM quarantine"):
-        if "is not in the roster" not in reason:
+        if not _is_refused_rightly(world, reason):
             yield f"HQ put aside from {source}: {reason}"
     for table in ("waiting", "asked"):
         rows = connection.execute(f"SELECT directive_id FROM {table}").fetchall()
         left = [row[0] for row in rows]
-        alive = [one for one in left if not world.journal.directives[one].died]
+        known = world.journal.directives
+        alive = [one for one in left if one in known and not known[one].died]
         if alive:
             yield f"HQ still has {len(alive)} rows in {table}"
-    for identity, kind in connection.execute(
-        "SELECT device.name, kind FROM incident JOIN device ON device.no = device_no"
+    for identity, detail in connection.execute(
+        "SELECT device.name, detail FROM incident JOIN device ON device.no = device_no"
         " WHERE kind = 'device trouble'"
     ):
-        yield f"{identity} told HQ of a {kind}"
+        what = json.loads(detail)["what"].removeprefix("refused: ")
+        if not _is_ignored_rightly(world, what):
+            yield f"{identity} told HQ of {what}"
+
+
+_REFUSED = (
+    "signed with another key",
+    "signed with a key that the device had before",
+    "a message on this topic that the key",
+    "a message without a signature",
+    "not a message of storebus",
+    "not a signature",
+    "a message of version",
+)
+
+
+def _is_refused_rightly(world: World, reason: str) -> bool:
+    """Whether HQ may have heard such a thing in this world."""
+    if "is not in the roster" in reason:
+        return True
+    if world.captured is not None and reason.startswith(_REFUSED):
+        return True
+    if world.journal.ledgers_put_back and reason in {
+        "a device that nobody added",
+        "signed with another key than the device's",
+    }:
+        return True  # it joined after that copy was made
+    return max(world.journal.joinings.values()) > 1 and reason in {
+        "signed with a key that the device had before",
+        "the device is revoked",
+    }
+
+
+def _is_ignored_rightly(world: World, what: str) -> bool:
+    """Whether a device may have heard such a thing in this world."""
+    if what == "a message signed with a key that is not trusted here":
+        return world.captured is not None or world.keys.recoveries > 0
+    return world.captured is not None and what in {
+        "a message without a signature that fits",
+        "what is no message of this version",
+    }
 
 
 def _memory_of_hq(world: World) -> Iterator[str]:
@@ -77,7 +118,8 @@ def _device(world: World, machine: Machine) -> Iterator[str]:
         return
     disk = machine.disk.database.connection
     for what, source in disk.execute("SELECT what, source FROM aside"):
-        yield f"put aside from {source}: {what}"
+        if not _is_ignored_rightly(world, what):
+            yield f"put aside from {source}: {what}"
     for log in ("act", "bulk"):
         count, least, most = disk.execute(
             f"SELECT count(*), min(position), max(position) FROM {log}"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from buswire.topics import Identity
 from hqconsole.audience import Selector
-from tests.simulation.machine import Machine
+from hqconsole.errors import HqError
+from tests.simulation.machine import Home, Machine
 from tests.simulation.people import REGIONS, ROLES, make_store
 from tests.simulation.templates import device_image
 
@@ -27,7 +28,7 @@ class Faults:
     def __init__(self, world: World) -> None:
         self.world = world
         self._ended = False
-        self._images: dict[Identity, list[bytes]] = {}
+        self._images: dict[Identity, list[Home]] = {}
         self._ledgers: list[bytes] = []
 
     def begin(self) -> None:
@@ -49,13 +50,15 @@ class Faults:
         if not world.network.up:
             world.network.start()
         world.hq.disk.be_well()
+        world.closed.clear()
+        world.keepers.save()
+        world.joining.ended = True
+        world.joining.put_right()
         for machine in world.machines:
             machine.disk.be_well()
             if not machine.gone:
                 machine.in_network = True
                 machine.start()
-        world.closed.clear()
-        world.keepers.save()
         world.hq.start()
         world.hq.ring()
 
@@ -130,6 +133,40 @@ class Faults:
             world.hq.start(run=run)
         else:
             world.timeline.after(world.timeline.between(0.1, 4.0), world.hq.start)
+        world.joining.put_right_later()
+
+    # --- keys ------------------------------------------------------------------------------------
+
+    def key_rotated(self) -> None:
+        """HQ goes on with another key, after an overlap."""
+        world = self.world
+        if world.keys.may_rotate():
+            world.counts["HQ keys rotated"] += 1
+            world.keys.rotate(world.timeline.between(0.5, 4.0))
+            world.hq.keys_changed()
+
+    def keys_recovered(self) -> None:
+        """HQ's keys are lost, or stolen: it begins anew with the recovery key."""
+        world = self.world
+        stolen = world.timeline.chance(0.5)
+        world.counts[f"HQ keys {'stolen' if stolen else 'lost'}"] += 1
+        world.keys.recover(stolen=stolen)
+        world.hq.keys_changed()
+
+    def revoked(self) -> None:
+        """A device is revoked, and joins again some time later."""
+        world = self.world
+        machine = self._machine(lambda one: one.joined is not None)
+        if machine is None:
+            return
+        try:
+            world.hq.put_out(machine.identity)
+        except HqError:
+            return  # the ledger is from before it joined
+        world.counts["devices revoked"] += 1
+        if machine.session is not None:
+            machine.session.cut()
+        world.joining.put_right_later()
 
     # --- devices ---------------------------------------------------------------------------------
 
@@ -167,16 +204,17 @@ class Faults:
         machine = self._machine(lambda one: True)
         if machine is not None:
             images = self._images.setdefault(machine.identity, [])
-            images.append(machine.disk.database.serialize())
+            images.append(machine.home())
             del images[:-3]
 
     def wiped(self) -> None:
-        """A device gets an empty disk."""
+        """A device gets an empty disk; sometimes its key is saved from the old one."""
         machine = self._machine(lambda one: True)
         if machine is not None:
             self.world.counts["devices wiped"] += 1
             self.world.journal.wiped(machine)
-            self._new_disk(machine, device_image())
+            saved = machine.joined if self.world.timeline.chance(0.5) else None
+            self._new_disk(machine, Home(device_image(), saved))
 
     def put_back(self) -> None:
         """A device gets an older copy of its own disk."""
@@ -187,10 +225,11 @@ class Faults:
                 machine, self.world.timeline.random.choice(self._images[machine.identity])
             )
 
-    def _new_disk(self, machine: Machine, image: bytes) -> None:
+    def _new_disk(self, machine: Machine, home: Home) -> None:
         machine.kill()
         with self.world.journal.disks_change():
-            machine.put_in_disk(image)
+            machine.put_in_disk(home)
+        self.world.joining.put_right_later()
         if machine.powered:
             self._later(0.1, 5.0, machine.start)
 
@@ -203,9 +242,7 @@ class Faults:
         if machine is None:
             return
         world.counts["devices cloned"] += 1
-        clone = world.add_machine(
-            machine.identity, image=machine.disk.database.serialize(), roles=machine.roles
-        )
+        clone = world.add_machine(machine.identity, home=machine.home(), roles=machine.roles)
         clone.clock_offset_seconds = machine.clock_offset_seconds
         clone.start()
         timeline = world.timeline
@@ -217,6 +254,7 @@ class Faults:
             doomed.kill()
             with world.journal.disks_change():
                 world.machines.remove(doomed)
+            world.joining.put_right_later()
 
         timeline.after(timeline.between(2.0, 15.0), take_away)
 

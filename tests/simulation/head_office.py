@@ -6,13 +6,15 @@ whether it runs or not, and ring it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from buskit.database import Database
+from buswire.signing import PublicKey
+from buswire.topics import Identity
 from hqconsole.audience import Selector, select
 from hqconsole.desk import Desk, DeskTiming, Event, Heard, Linked, Tick, Unlinked
-from hqconsole.ledger import directives, organisation
+from hqconsole.ledger import directives, enrolment, organisation
 from hqconsole.ledger.directives import Draft, Issued
 from hqconsole.ledger.opening import ledger_from_bytes
 from hqconsole.store_row import StoreRow
@@ -36,6 +38,8 @@ TIMING = DeskTiming(
     publish_records=20,
 )
 CLIENT_ID = "hub"
+_NO_TOKEN = "0" * 64
+"""The simulation's broker asks for none."""
 
 
 class HeadOffice:
@@ -66,6 +70,7 @@ class HeadOffice:
         self.desk = Desk(
             self.ledger,
             self.world.topics,
+            keyring=self.world.keys,
             draw=timeline.random.random,
             new_id=timeline.new_id,
             wall_clock=timeline.wall_clock,
@@ -257,8 +262,61 @@ class HeadOffice:
                     store,
                     device,
                     roles,
+                    new_id=timeline.new_id,
+                )
+
+        self.command(do)
+
+    def let_in(self, identity: Identity, key: PublicKey, roles: Sequence[str]) -> None:
+        """A device joins, anew if it was there.
+
+        Raises:
+            HqError: Its store is not in the roster.
+        """
+        timeline = self.world.timeline
+
+        def do() -> None:
+            with self.ledger.write() as connection:
+                enrolment.activate(
+                    connection,
+                    identity,
+                    list(roles) or None,
+                    public=key,
+                    token_hash=_NO_TOKEN,
                     at=timeline.wall_clock(),
                     new_id=timeline.new_id,
                 )
 
         self.command(do)
+
+    def put_out(self, identity: Identity) -> None:
+        """A device is revoked.
+
+        Raises:
+            HqError: It is not known.
+        """
+        timeline = self.world.timeline
+
+        def do() -> None:
+            with self.ledger.write() as connection:
+                enrolment.revoke(
+                    connection, identity, at=timeline.wall_clock(), by="operator", why="lost"
+                )
+
+        self.command(do)
+
+    def key_of(self, identity: Identity) -> str | None:
+        """The id of the key that counts for a device; None where none does."""
+        row = self.ledger.connection.execute(
+            "SELECT key_id FROM device JOIN device_key ON device_key.no = key_no"
+            " JOIN store ON store.no = store_no"
+            " WHERE store.id = ? AND device.name = ? AND device.state = 'active'",
+            identity,
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    def keys_changed(self) -> None:
+        """The hub reads its keys again."""
+        if self.desk is not None:
+            self.desk.take_keys(self.world.keys)
+            self.ring()

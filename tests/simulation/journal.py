@@ -8,6 +8,7 @@ faults end must be at HQ when all is quiet. What is not has died with a disk, an
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -91,6 +92,8 @@ class Journal:
         self.wipes: list[Wipe] = []
         self.ledgers_put_back = 0
         self.lost_disks: set[Identity] = set()
+        self.joinings: Counter[Identity] = Counter()
+        """How often each device joined."""
         self.vanished: list[str] = []
         """What was accepted and then on no disk, though no disk was lost."""
 

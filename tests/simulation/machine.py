@@ -7,12 +7,14 @@ them: gather events, hand them over in batches, carry what comes out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from buskit.database import DatabaseFull
 from buskit.link import Publication
 from buswire.device import Timing
+from buswire.signing import SigningKey
 from buswire.topics import Identity
+from buswire.trust import Trusted
 from storeagent.carrier import Carrier
 from storeagent.core import AgentCore, Event, Heard, Linked, Rang, Unlinked
 from storeagent.database import agent_database_from
@@ -35,6 +37,20 @@ TIMING = Timing(
     unsure_most_seconds=8.0,
     ack_seconds=5.0,
 )
+
+
+class Joined(NamedTuple):
+    """What a device has from its joining, in files beside its database."""
+
+    key: SigningKey
+    trust: Trusted
+
+
+class Home(NamedTuple):
+    """All that is on a machine's disk."""
+
+    database: bytes
+    joined: Joined | None = None
 
 
 class _Wire:
@@ -78,7 +94,7 @@ class Machine:
         self,
         world: World,
         identity: Identity,
-        image: bytes,
+        home: Home,
         *,
         roles: Sequence[str] = (),
         clock_offset_seconds: float = 0.0,
@@ -96,19 +112,31 @@ class Machine:
         self._round_planned = False
         self._due_at: float | None = None
         self._die_after_commit = False
-        self.put_in_disk(image)
+        self.put_in_disk(home)
 
     def wall_clock(self) -> float:
         """Unix time as this machine believes it."""
         return self.world.timeline.wall_clock() + self.clock_offset_seconds
 
-    def put_in_disk(self, image: bytes) -> None:
+    def put_in_disk(self, home: Home) -> None:
         """Begin with the content of this image; the old disk is gone."""
-        self.disk = Disk(agent_database_from(image))
+        self.disk = Disk(agent_database_from(home.database))
+        self.joined = home.joined
         self.last_id = ""
         self.statements = Statements(
             self.disk.database, wall_clock=self.wall_clock, new_id=self._statement_id
         )
+
+    def home(self) -> Home:
+        """An image of the disk as it is."""
+        return Home(self.disk.database.serialize(), self.joined)
+
+    def join(self, joined: Joined) -> None:
+        """Go on with this key; the agent runs again if the machine has power."""
+        self.kill()
+        self.joined = joined
+        if self.powered:
+            self.start()
 
     def _statement_id(self) -> str:
         self.last_id = self.world.timeline.new_id()
@@ -117,15 +145,19 @@ class Machine:
     # --- power and network -----------------------------------------------------------------------
 
     def start(self) -> None:
-        """The agent starts."""
+        """The machine has power; the agent starts, if it has joined."""
         if self.core is not None or self.gone:
             return
         timeline = self.world.timeline
         self.powered = True
+        if self.joined is None:
+            return
         self.core = AgentCore(
             self.disk.database,
             self.identity,
             self.world.topics,
+            key=self.joined.key,
+            trust=self.joined.trust,
             draw=timeline.random.random,
             new_id=timeline.new_id,
             wall_clock=self.wall_clock,
