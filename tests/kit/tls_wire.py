@@ -75,15 +75,19 @@ class TlsWire:
         )
         started.set()
         await self._ended.wait()
+        # First no more of them: asyncio loses a socket that it accepts while a server closes.
+        self._loop.remove_reader(self._listener)
+        for _ in range(1000):
+            await asyncio.sleep(0.001)
+            # Also those that are still shaking hands, of which nothing public knows.
+            transports = list(self._loop._transports.values())  # type: ignore[attr-defined]
+            alive = [transport for transport in transports if not transport.is_closing()]
+            if not alive and not asyncio.all_tasks() - {asyncio.current_task()}:
+                break
+            for transport in alive:
+                transport.abort()
         server.close()
-        # Also those that are still shaking hands, of which nothing public knows.
-        for transport in list(self._loop._transports.values()):  # type: ignore[attr-defined]
-            transport.abort()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        if others:
-            await asyncio.wait(others, timeout=10)
-        for _ in range(10):  # then what was aborted is closed
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tls = writer.get_extra_info("ssl_object")
@@ -99,7 +103,11 @@ class TlsWire:
                 sink.close()
                 await sink.wait_closed()
 
-        await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
+        try:
+            await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
+        finally:
+            writer.transport.abort()
+            far_writer.transport.abort()
 
 
 class Pretender:
