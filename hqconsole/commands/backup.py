@@ -6,6 +6,7 @@ import click
 
 from buskit.cli import home_option
 from buskit.terminal import narrate
+from hqconsole.commands.common import write_audit
 from hqconsole.errors import HqError
 from hqconsole.ledger.opening import FILE_NAME, open_ledger
 
@@ -24,4 +25,7 @@ def backup(file: Path, home: Path) -> None:
         raise HqError(f"there is no folder {file.absolute().parent}", hint="make it first")
     with open_ledger(home) as ledger:
         ledger.backup(file)
+        # Behind it, so that it tells of a copy that is there; the copy itself does not know of it.
+        with ledger.write() as connection:
+            write_audit(connection, "backup", file=str(file.absolute()))
     narrate(f"{file} holds the ledger, {file.stat().st_size:,} bytes")

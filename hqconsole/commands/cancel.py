@@ -8,9 +8,9 @@ import click
 from buskit.cli import home_option
 from buskit.doorbell import ring
 from buskit.terminal import narrate
-from hqconsole.commands.common import by_option, narrate_hub
+from hqconsole.commands.common import by_option, narrate_hub, write_audit
 from hqconsole.home import new_id
-from hqconsole.ledger import directives
+from hqconsole.ledger import directives, views
 from hqconsole.ledger.opening import open_ledger
 from hqconsole.ledger.organisation import organisation
 
@@ -29,14 +29,23 @@ def cancel(directive: str, reason: str, by: str, home: Path) -> None:
         raise click.UsageError(f"the reason has {len(reason)} characters, 500 are the most")
     with open_ledger(home) as ledger:
         with ledger.write() as connection:
+            no = directives.find(connection, directive)
             closed = directives.cancel(
                 connection,
-                directives.find(connection, directive),
+                no,
                 reason=reason,
                 by=by[:500],
                 organisation=organisation(connection),
                 at=time.time(),
                 new_id=new_id,
+            )
+            write_audit(
+                connection,
+                "cancel",
+                directive=views.directive_id(connection, no),
+                reason=reason,
+                by=by[:500],
+                closed=closed,
             )
         ring(home)
     narrate(f"withdrawn; {closed:,} deliveries that were open are closed")

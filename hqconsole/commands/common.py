@@ -1,7 +1,14 @@
 """What the verbs share: options that mean the same everywhere, and words for the same things."""
 
+import contextlib
 import getpass
-from collections.abc import Callable
+import os
+import platform
+import re
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,10 +16,30 @@ import click
 
 from buskit.terminal import Column, ago, narrate
 from hqconsole.home import hub_state
+from hqconsole.ledger import audit
+from hqconsole.ledger.opening import open_ledger
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 LIST_MOST = 100
+TAKES_EFFECT = "it takes effect"
+"""What `narrate_hub` says of a change of access."""
+
+
+_SPAN = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*(s|m|min|h|d|w)?")
+_UNIT_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def span_seconds(text: str) -> float:
+    """Read a span of time as people write it, 30m, 24h or 7d; a number alone is seconds.
+
+    Raises:
+        UsageError: It is none.
+    """
+    match = _SPAN.fullmatch(text.strip().lower())
+    if match is None:
+        raise click.UsageError(f"{text!r} is no span of time; write 30m, 24h or 7d")
+    return float(match[1]) * _UNIT_SECONDS[match[2] or "s"]
 
 
 def by_option(command: F) -> F:
@@ -35,6 +62,76 @@ def _user() -> str:
         return ""
 
 
+def write_audit(connection: sqlite3.Connection, action: str, /, **detail: Any) -> None:
+    """Record in the audit that the person at this command line does this.
+
+    Call it in the transaction that does it: a command that changes something owes one line.
+
+    Args:
+        connection: With a write transaction open.
+        action: The command's words without `hq`.
+        detail: What changed; numbers instead of long lists.
+    """
+    audit.record(
+        connection,
+        action=action,
+        at=time.time(),
+        operator=operator(),
+        origin=origin(),
+        **detail,
+    )
+
+
+def write_audit_alone(home: Path, action: str, /, **detail: Any) -> None:
+    """Record what was done outside the ledger, such as making files, once it is done."""
+    with open_ledger(home) as ledger, ledger.write() as connection:
+        write_audit(connection, action, **detail)
+
+
+def operator() -> str:
+    """Who works at this command line: $STOREBUS_OPERATOR, or the user of this machine."""
+    name = os.environ.get("STOREBUS_OPERATOR", "").strip() or _user() or "unknown"
+    return name.encode("utf-8", "backslashreplace").decode()[:100]
+
+
+def origin() -> str:
+    """From where: the machine's name, the terminal, and the address that a remote login is of."""
+    words = [platform.node() or "unknown machine"]
+    if sys.platform != "win32":
+        for descriptor in (0, 1, 2):
+            try:
+                words.append(os.ttyname(descriptor).removeprefix("/dev/"))
+                break
+            except OSError:
+                continue
+    if client := os.environ.get("SSH_CLIENT", "").split():
+        words.append(f"from {client[0]}")
+    return " ".join(words)
+
+
+@contextlib.contextmanager
+def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """Show a bar for long work where a person looks on; gives what to call with steps taken.
+
+    In a pipe there is none, and nothing of rich is loaded.
+    """
+    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+        yield lambda _: None
+        return
+    from rich import progress as bars  # noqa: PLC0415 - see above
+    from rich.console import Console  # noqa: PLC0415
+
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(what, total=total)
+        yield lambda steps: shown.advance(task, steps)
+
+
 def most_option(command: F) -> F:
     """Add `--limit` (parameter `most`): how many of the latest."""
     return click.option(
@@ -48,11 +145,11 @@ def most_option(command: F) -> F:
     )(command)
 
 
-def narrate_hub(home: Path) -> bool:
+def narrate_hub(home: Path, what: str = "it stands in the ledger and goes out") -> bool:
     """Tell the person when nothing leaves head office for want of a hub; returns if one runs."""
     running = hub_state(home).running
     if not running:
-        narrate("no hub is running: it stands in the ledger and goes out with hq up (or hq hub)")
+        narrate(f"no hub is running: {what} with hq up (or hq hub)")
     return running
 
 

@@ -1,5 +1,6 @@
 """`init`: make head office's home, or change its settings."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from buskit.cli import home_option
 from buskit.homes import make_home, read_settings, write_settings
 from buskit.link_settings import Address
 from buskit.terminal import narrate
+from hqconsole.commands.common import write_audit
 from hqconsole.home import SETTINGS_NAME, HqSettings, as_toml, parse_settings
 from hqconsole.ledger.opening import FILE_NAME, open_ledger
 
@@ -20,7 +22,7 @@ from hqconsole.ledger.opening import FILE_NAME, open_ledger
     "brokers",
     multiple=True,
     metavar="URL",
-    help="mqtt://host:1883 or ws://host:80/mqtt; several are tried in random order.",
+    help="mqtts://host:8883, wss://host/mqtt, or mqtt:// on this machine; several add up.",
 )
 @click.option("--timezone", metavar="ZONE", help="In which --due is read, such as Europe/Paris.")
 @click.option("--root", metavar="TOPIC", help="The root of the topics, if not the default.")
@@ -34,20 +36,25 @@ def init(
     name: str | None,
     home: Path,
 ) -> None:
-    """Make head office's home. Said again, it changes the settings given and nothing else.
+    """Make head office's home, with its keys. Said again, it changes the settings given.
+
+    What comes then: the stores (hq roster import), a bundle for each device (hq device add), the
+    daemons (hq up); and on the device storeagent join, storeagent run.
 
     \b
     Examples:
       hq init
-      hq init --broker mqtt://bus.example.com:1883 --timezone Europe/Paris
+      hq init --broker mqtts://bus.example.com:8883 --timezone Europe/Paris
     """  # noqa: D301 - click reads \b as: leave the lines as they are
+    from hqconsole import keyring  # noqa: PLC0415 - cryptography, which help does not need
     from hqconsole.zones import time_zone  # noqa: PLC0415 - reads the list of all zones
 
     for url in brokers:
         Address.parse(url)
     path = home / SETTINGS_NAME
     changed = path.exists()
-    written: dict[str, Any] = read_settings(path) if changed else as_toml(HqSettings())
+    before: dict[str, Any] = read_settings(path) if changed else {}
+    written = dict(before) if changed else as_toml(HqSettings())
     if brokers:
         written["brokers"] = list(brokers)
     if timezone is not None:
@@ -60,11 +67,36 @@ def init(
     home = make_home(home)
     # The ledger first: settings without one would look like a head office that lost its disk.
     # And settings that are there already mean that there was a ledger: it is never made anew.
-    open_ledger(home, create=not changed or (home / FILE_NAME).exists()).close()
-    write_settings(path, written)
+    create = not changed or (home / FILE_NAME).exists()
+    with open_ledger(home, create=create) as ledger, ledger.write() as connection:
+        if not changed:
+            keyring.create(home, at=time.time())
+        write_settings(path, written)
+        write_audit(
+            connection,
+            "settings" if changed else "init",
+            changed=sorted(key for key in written if written[key] != before.get(key)),
+            **{key: written[key] for key in ("name", "brokers") if key in written},
+        )
+    narrate(f"{settings.name} is {'changed' if changed else 'set up'} in {home}")
+    if not changed:
+        _narrate_next(home)
+
+
+def _narrate_next(home: Path) -> None:
+    from hqconsole import keyring  # noqa: PLC0415 - cryptography
+
+    at = _at(home)
+    recovery = home / keyring.FOLDER_NAME / keyring.RECOVERY_NAME
     narrate(
-        f"{settings.name} is {'changed' if changed else 'set up'} in {home}\n"
-        f"the stores come next: hq roster import FILE{_at(home)}"
+        f"\n! the recovery key lies in {recovery}\n"
+        "  It mends a lost or stolen key without going to every store. Move it offline now, two\n"
+        "  copies in two safe places, and delete it here; whoever has it can pose as head office.\n"
+        f"\nwhat comes next:\n"
+        f"  hq roster import FILE{at}                 the stores\n"
+        f"  hq device add STORE DEVICE{at}            a bundle for each device\n"
+        f"  hq up{at}                                 broker and hub\n"
+        "  storeagent join BUNDLE, storeagent run      on the device"
     )
 
 

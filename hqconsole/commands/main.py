@@ -45,6 +45,13 @@ main = CommandGroup(
             "quarantine": (f"{_COMMANDS}.troubles:quarantine", "What nobody could use."),
             "incidents": (f"{_COMMANDS}.troubles:incidents", "What an operator should know."),
         },
+        "Trust": {
+            "key": (f"{_COMMANDS}.key:key", "Head office's own keys: rotate, recover."),
+            "tool": (f"{_COMMANDS}.tool:tool", "Programs of yours that listen at the broker."),
+            "verify": (f"{_COMMANDS}.verify:verify", "Check every signature in the ledger."),
+            "evidence": (f"{_COMMANDS}.evidence:evidence", "Prove a directive and its answers."),
+            "audit": (f"{_COMMANDS}.audit:audit", "Who did what here."),
+        },
         "Try it": {
             "demo": (f"{_COMMANDS}.demo:demo", "See all of it at work, in under a minute."),
         },

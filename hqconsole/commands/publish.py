@@ -17,7 +17,7 @@ from buswire.messages import DIRECTIVE_BYTES_LIMIT
 from buswire.names import ANY_ROLE
 from buswire.states import Needs
 from hqconsole.audience import Mailbox, Organisation, Selector, cover, digest, left_out, select
-from hqconsole.commands.common import by_option, narrate_hub
+from hqconsole.commands.common import by_option, narrate_hub, write_audit
 from hqconsole.errors import HqError
 from hqconsole.home import hub_state, new_id, read_hq_settings
 from hqconsole.ledger import directives, store_views
@@ -125,6 +125,15 @@ def publish(
                     narrate(f"writing {len(mailboxes):,} deliveries ...")
                 issued = directives.issue(
                     connection, draft, mailboxes, there, at=now_at, new_id=new_id
+                )
+                write_audit(
+                    connection,
+                    "publish",
+                    directive=issued.id,
+                    title=draft.title,
+                    mailboxes=issued.mailboxes,
+                    digest=issued.digest,
+                    by=draft.issued_by,
                 )
             ring(home)
             found = {

@@ -9,7 +9,7 @@ import click
 from buskit.cli import home_option
 from buskit.locks import FileLock
 from buskit.terminal import narrate
-from hqconsole.commands.common import by_option
+from hqconsole.commands.common import by_option, write_audit
 from hqconsole.errors import HqError
 from hqconsole.home import HUB_LOCK_NAME, read_hq_settings
 from hqconsole.ledger.opening import FILE_NAME
@@ -43,7 +43,15 @@ def restore(file: Path, yes: bool, by: str, home: Path) -> None:
                     "this replaces the ledger; say --yes where nobody can be asked"
                 )
             click.confirm(f"put {file} in the place of the ledger in {home}?", abort=True, err=True)
-        kept = restore_ledger(home, file, at=time.time(), by=by)
+        kept = restore_ledger(
+            home,
+            file,
+            at=time.time(),
+            by=by,
+            record=lambda connection: write_audit(
+                connection, "restore", file=str(file.absolute()), by=by
+            ),
+        )
     finally:
         lock.close()
     narrate(f"the ledger is as it was in {file}")

@@ -1,6 +1,5 @@
 """`roster assign`: say which roles a device serves."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from buskit.cli import home_option
 from buskit.doorbell import ring
 from buskit.terminal import narrate
 from buswire.names import identifier, slug
+from hqconsole.commands.common import write_audit
 from hqconsole.home import new_id
 from hqconsole.ledger.opening import open_ledger
 from hqconsole.ledger.organisation import assign_roles
@@ -39,8 +39,13 @@ def assign(store: str, device: str, roles: Sequence[str], all_roles: bool, home:
                 store,
                 identifier(device, "device"),
                 wanted,
-                at=time.time(),
                 new_id=new_id,
+            )
+            write_audit(
+                connection,
+                "roster assign",
+                device=f"{store}.{device}",
+                roles="all" if wanted is None else wanted,
             )
         ring(home)
     serves = "all its roles" if wanted is None else ", ".join(wanted)

@@ -11,6 +11,7 @@ import click
 from buskit.cli import home_option, json_option
 from buskit.doorbell import ring
 from buskit.terminal import Column, Sheet, narrate
+from hqconsole.commands.common import write_audit
 from hqconsole.errors import HqError
 from hqconsole.home import new_id, read_hq_settings
 from hqconsole.ledger import store_views
@@ -27,6 +28,7 @@ from hqconsole.roster import (
 
 _SHOWN_TO_A_PERSON = 30
 _CLOSING_SHARE = 5
+_AUDITED = 5
 
 
 class ClosingError(HqError):
@@ -111,6 +113,7 @@ def import_roster(
                 if _suspicious(change, before) and not closing:
                     # Leaving the block by an error undoes all of it.
                     raise _closing_error(change, before)
+                write_audit(connection, "roster import", file=files[0], **_counts(change))
             ring(home)
     _show_change(change, as_json=as_json, dry_run=dry_run)
     if not dry_run:
@@ -122,6 +125,18 @@ def import_roster(
 
 def _bytes(file: str) -> bytes:
     return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+
+
+def _counts(change: RosterDifference) -> dict[str, Any]:
+    """What the audit keeps of a change: counts, and the first stores of each."""
+    named = {
+        "added": [store.store_id for store in change.added],
+        "changed": [altered.store_id for altered in change.changed],
+        "closed": [store.store_id for store in change.closed],
+    }
+    counts: dict[str, Any] = {what: len(stores) for what, stores in named.items()}
+    counts |= {f"{what}_first": stores[:_AUDITED] for what, stores in named.items() if stores}
+    return {**counts, "same": change.same}
 
 
 def _suspicious(change: RosterDifference, before: int) -> bool:

@@ -15,7 +15,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from buskit.database import Database, DatabaseError, DatabaseMissing
@@ -36,7 +36,14 @@ _COMPANIONS = ("-wal", "-shm")
 _BUSY_SECONDS = 10.0
 
 
-def restore_ledger(home: Path, copy: Path, *, at: float, by: str = "") -> Path | None:
+def restore_ledger(
+    home: Path,
+    copy: Path,
+    *,
+    at: float,
+    by: str = "",
+    record: Callable[[sqlite3.Connection], None] = lambda _: None,
+) -> Path | None:
     """Put a copy of the ledger in its place; durable when it returns.
 
     Args:
@@ -44,6 +51,7 @@ def restore_ledger(home: Path, copy: Path, *, at: float, by: str = "") -> Path |
         copy: What `hq backup` wrote, or any other copy of a ledger.
         at: The present time.
         by: Who does it.
+        record: Writes into the ledger that is put in place what else is to stand there.
 
     Returns:
         Where the ledger that was there is kept; None if there was none.
@@ -56,13 +64,20 @@ def restore_ledger(home: Path, copy: Path, *, at: float, by: str = "") -> Path |
     shutil.rmtree(workshop, ignore_errors=True)  # of a restore that was killed
     workshop.mkdir(mode=0o700)
     try:
-        prepared = _prepare(workshop, copy, at=at, by=by)
+        prepared = _prepare(workshop, copy, at=at, by=by, record=record)
         return _swap(home, prepared)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
 
 
-def _prepare(workshop: Path, copy: Path, *, at: float, by: str) -> Path:
+def _prepare(
+    workshop: Path,
+    copy: Path,
+    *,
+    at: float,
+    by: str,
+    record: Callable[[sqlite3.Connection], None],
+) -> Path:
     """Copy the copy, so that it is never changed; check it, and bring it up to date."""
     if not copy.is_file():
         raise DatabaseMissing(
@@ -87,6 +102,7 @@ def _prepare(workshop: Path, copy: Path, *, at: float, by: str) -> Path:
             record_incident(
                 connection, RESTORED, at=at, device_no=None, copy=str(copy.absolute()), by=by
             )
+            record(connection)
         ledger.checkpoint()
     return target
 

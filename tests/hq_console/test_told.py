@@ -171,6 +171,7 @@ def test_stores_shows_who_is_there_and_who_is_behind(run: Run, field: Field) -> 
     field.device("S1", "b")
     with open_ledger(field.home) as ledger, ledger.write() as connection:
         connection.execute("UPDATE device SET online = 0 WHERE name = 'b'")
+        connection.execute("DELETE FROM uplink")
         connection.executemany(
             "INSERT INTO uplink (device_no, log, seq, id, heard_head, pending)"
             " VALUES (?, ?, 0, '', 0, ?)",
