@@ -340,7 +340,7 @@ a bundle without its prefix                     hq                hq            
 """
 
 CHANGES = r"""
-device before             after              loses                        may now
+who    before             after              loses                        may now
 MV.t   east manager,clerk west manager,clerk ~/heads/east                 ~/heads/west
                                              ~/down/region/east/any       ~/down/region/west/any
                                              ~/down/region/east/manager   ~/down/region/west/manager
