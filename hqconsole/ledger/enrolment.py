@@ -422,7 +422,7 @@ def number_of(connection: sqlite3.Connection, identity: Identity) -> int:
     """
     row = connection.execute(
         "SELECT device.no FROM device JOIN store ON store.no = store_no"
-        " WHERE store.id = ? AND name = ?",
+        " WHERE store.id = ? AND device.name = ?",
         identity,
     ).fetchone()
     if row is None:
