@@ -6,26 +6,35 @@ tables or commands.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from buskit.locks import FileLock
 from buswire.errors import WireError
 from buswire.topics import DEFAULT_ROOT, Topics
 from hqconsole.errors import HqError
-from hqconsole.timing import DeskTiming
+from hqconsole.timing import DeskTiming, HubLimits
 
 SETTINGS_NAME = "hq.toml"
 HUB_LOCK_NAME = "hub.lock"
 """Held by the hub as long as it runs; `hq restore` holds it so that none starts meanwhile."""
 SUPERVISOR_LOCK_NAME = "up.lock"
 BROKER_READY_NAME = "broker.json"
+TLS_FOLDER_NAME = "tls"
+"""What `hq tls init` makes: the private CA, the broker's certificate, their keys."""
+CA_NAME = "ca.pem"
+BROKER_CERTIFICATE_NAME = "broker.pem"
+BROKER_KEY_NAME = "broker.key"
 BROKERS_VARIABLE = "STOREBUS_HQ_BROKERS"
 HINT_CREATE = "hq init"
 
 DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 DEFAULT_TIMEZONE = "UTC"
+ACTIVATIONS = ("automatic", "confirm")
+
+
+Numbers = TypeVar("Numbers", DeskTiming, HubLimits)
 
 
 class SettingsError(HqError):
@@ -43,12 +52,16 @@ class HqSettings:
         timezone: IANA name: in which "Friday 18:00" on this command line is read.
         brokers: URLs of the brokers, any of which will do.
         root: What all topics begin with.
-        username: Towards the broker, if it wants one.
-        password: Likewise.
+        username: Towards a broker that does not go by the access file; else the hub's own name.
+        password: Likewise; else the hub's own token.
+        ca_file: The CA that signed the broker's certificate; else the private one of `hq tls init`
+            if there is one, or those of the system.
         qos: Of what the hub publishes and subscribes, 0 or 1; see docs/decisions/0004-wire-qos.md.
         keepalive_seconds: As `buskit.link_settings` has it.
         reconnect_most_seconds: The longest pause between attempts to reach a broker.
+        confirms: Whether an operator compares the fingerprint of each device that joins.
         timing: Waits and bounds of the protocol.
+        limits: What one device may take of HQ.
     """
 
     name: str = "HQ"
@@ -60,7 +73,10 @@ class HqSettings:
     qos: int = 0
     keepalive_seconds: int = 30
     reconnect_most_seconds: float = 10.0
+    ca_file: str | None = None
+    confirms: bool = False
     timing: DeskTiming = field(default_factory=DeskTiming)
+    limits: HubLimits = field(default_factory=HubLimits)
 
     @property
     def topics(self) -> Topics:
@@ -97,10 +113,18 @@ def parse_settings(raw: Mapping[str, Any]) -> HqSettings:
         SettingsError: A setting is unknown or cannot be.
         WireError: The root cannot begin a topic.
     """
-    link_names = ("root", "username", "password", "qos", "keepalive_seconds")
+    tables = ("link", "enrolment", "timing", "limits")
+    link_names = ("root", "username", "password", "qos", "keepalive_seconds", "ca_file")
     link = _table(raw, "link")
-    _refuse_unknown(raw, ("name", "timezone", "brokers", "link", "timing"), "")
+    enrolment = _table(raw, "enrolment")
+    _refuse_unknown(raw, ("name", "timezone", "brokers", *tables), "")
     _refuse_unknown(link, (*link_names, "reconnect_most_seconds"), "link.")
+    _refuse_unknown(enrolment, ("activation",), "enrolment.")
+    activation = _typed(enrolment, "activation", str, ACTIVATIONS[0], "enrolment.")
+    if activation not in ACTIVATIONS:
+        raise SettingsError(
+            f"enrolment.activation is {activation!r}", hint=f"one of {', '.join(ACTIVATIONS)}"
+        )
     brokers = raw.get("brokers", [DEFAULT_BROKER])
     if not isinstance(brokers, list) or not all(isinstance(url, str) for url in brokers):
         raise SettingsError("brokers must be a list of texts")
@@ -114,7 +138,10 @@ def parse_settings(raw: Mapping[str, Any]) -> HqSettings:
         qos=_typed(link, "qos", int, 0, "link."),
         keepalive_seconds=_typed(link, "keepalive_seconds", int, 30, "link."),
         reconnect_most_seconds=_typed(link, "reconnect_most_seconds", float, 10.0, "link."),
-        timing=_timing(_table(raw, "timing")),
+        ca_file=_typed(link, "ca_file", str, None, "link."),
+        confirms=activation == "confirm",
+        timing=_numbers(_table(raw, "timing"), DeskTiming(), "timing."),
+        limits=_numbers(_table(raw, "limits"), HubLimits(), "limits."),
     )
     if not settings.brokers:
         raise SettingsError("brokers is empty", hint=f'such as brokers = ["{DEFAULT_BROKER}"]')
@@ -174,15 +201,15 @@ def _table(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return table
 
 
-def _timing(table: Mapping[str, Any]) -> DeskTiming:
-    defaults = DeskTiming()
-    _refuse_unknown(table, [one.name for one in fields(defaults)], "timing.")
+def _numbers(table: Mapping[str, Any], defaults: Numbers, prefix: str) -> Numbers:
+    """A table of positive numbers; what it leaves out has its default."""
+    _refuse_unknown(table, [one.name for one in fields(defaults)], prefix)
     values = {}
     for name, value in table.items():
-        values[name] = _typed(table, name, type(getattr(defaults, name)), None, "timing.")
+        values[name] = _typed(table, name, type(getattr(defaults, name)), None, prefix)
         if not values[name] > 0:
-            raise SettingsError(f"timing.{name} is {value}", hint="it must be positive")
-    return DeskTiming(**values)
+            raise SettingsError(f"{prefix}{name} is {value}", hint="it must be positive")
+    return replace(defaults, **values)
 
 
 def _typed(table: Mapping[str, Any], name: str, kind: type, default: Any, prefix: str) -> Any:

@@ -10,6 +10,8 @@ Invariants:
   live run that is older than itself and steps down.
 - The main thread owns ledger and desk; the link's thread only hands over.
 - What has gathered is one batch, one transaction; then it is sent (group commit).
+- What brokers and devices go by is kept up to date beside the batches: the access file at once when
+  a command rings, HQ's keys within a second of their change.
 - While the disk takes nothing, the link stays up, what arrives is dropped (devices send it again),
   and the hub tries again by itself.
 """
@@ -42,11 +44,14 @@ from buskit.link import (
 from buskit.locks import FileLock, LockBusy
 from buskit.terminal import narrate
 from buswire import frame
-from buswire.errors import WireError
+from buswire.errors import BusError, WireError
 from buswire.messages import Hub as HubMessage
+from hqconsole import hub_identity, keyring
+from hqconsole.access_file import AccessFileError, AccessFileWriter
 from hqconsole.desk import Desk, Event, Heard, Linked, Publish, Tick, Unlinked
 from hqconsole.errors import HqError
 from hqconsole.home import HUB_LOCK_NAME, HqSettings, read_hq_settings
+from hqconsole.keyring import Keyring
 from hqconsole.ledger.opening import open_ledger
 from hqconsole.timing import DeskTiming
 
@@ -82,6 +87,8 @@ def run_hub(home: Path, *, quiet: bool = False, timing: DeskTiming | None = None
         HubRunningError: Another process has this ledger's hub.
         HubError: An older hub is at work on the broker.
         HomeError: There are no settings.
+        KeyringError: HQ's keys are gone, or none is here that may sign.
+        SecretError: Others can read a key or the hub's token.
         DatabaseError: The ledger cannot be opened, or is damaged.
     """
     settings = read_hq_settings(home)
@@ -142,6 +149,9 @@ class HubProcess:
         self._dropped = 0
         self._changes = -1
         self._linked = False
+        self._access_at = 0.0
+        self._access_trouble = ""
+        self._keys_at = 0.0
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """Stop soon; safe inside a signal handler."""
@@ -153,25 +163,23 @@ class HubProcess:
 
         Raises:
             HubError: An older hub is at work on the broker.
+            KeyringError: HQ's keys cannot be used.
+            SecretError: A key or the token cannot be used.
             DatabaseError: The ledger cannot be opened at the start, or is damaged.
         """
         self._ledger = open_ledger(self._home)
         try:
+            root = self._settings.root
+            self._keys = hub_identity.prepare(self._home, self._ledger, root=root, at=time.time())
+            self._keys_stamp = keyring.stamp(self._home)
+            self._access = AccessFileWriter(
+                self._home, root, mutual_tls=hub_identity.wants_certificates(self._home)
+            )
             self._desk = self._make_desk(run=None)
             bye = self._publication(self._desk.farewell())
             loop = LinkLoop("link")
             self._link = Link(
-                LinkSettings(
-                    addresses=self._settings.brokers,
-                    # Of its own: with a common one two hubs would throw each other off the broker
-                    # again and again, and neither would ever hear of the other.
-                    client_id=f"hub.{self._desk.run[:16]}",
-                    username=self._settings.username,
-                    password=self._settings.password,
-                    keepalive_seconds=self._settings.keepalive_seconds,
-                    backoff_most_seconds=self._settings.reconnect_most_seconds,
-                    will=bye,
-                ),
+                self._link_settings(bye),
                 deliver=self._gather,
                 random=self._random,
                 loop=loop,
@@ -213,8 +221,10 @@ class HubProcess:
             if now < self._retry_at:
                 return
             events = [Linked() if self._linked else Unlinked()]
+        self._look_at_keys(now)
         if events or self._others_wrote() or self._desk.next_at(now) <= now:
             self._handle(events or [Tick()], now)
+        self._write_access_file()
         self._pump()
 
     def _next_events(self) -> list[Event]:
@@ -267,9 +277,9 @@ class HubProcess:
     def _hear_hub(self, payload: bytes, *, retained: bool) -> None:
         """Another run on `hq`: the older of two live ones stays."""
         try:
-            message = frame.decode(payload)
+            message = frame.read(payload, self._settings.topics.hq, self._keys.key_of)
         except WireError:
-            return
+            return  # nobody who has this head office's keys has said it
         if not isinstance(message, HubMessage) or message.run == self._desk.run:
             return
         if retained:
@@ -321,6 +331,43 @@ class HubProcess:
             return self._ledger.changes_by_others() != self._changes
         return True
 
+    # --- what others go by -----------------------------------------------------------------------
+
+    def _look_at_keys(self, now: float) -> None:
+        """Take HQ's keys when a command has changed them."""
+        if now < self._keys_at:
+            return
+        self._keys_at = now + _POLL_SECONDS
+        found = keyring.stamp(self._home)
+        if found == self._keys_stamp:
+            return
+        self._keys_stamp = found
+        try:
+            self._keys = Keyring.load(self._home)
+        except BusError as error:
+            self._say(f"HQ's keys stay what they were: {error}")
+            return
+        self._desk.take_keys(self._keys)
+        self._say(f"the key {self._keys.signing(time.time()).id[:8]} signs")
+
+    def _write_access_file(self) -> None:
+        """Bring the access file up to date; a failure is told once and tried again."""
+        now = time.monotonic()
+        if now < self._access_at:
+            return
+        try:
+            if self._access.refresh(self._ledger, time.time()):
+                # While a whole chain joins it is due all the time; a fifth of the time will do.
+                took_seconds = time.monotonic() - now
+                self._access_at = now + min(_POLL_SECONDS, 5 * took_seconds)
+        except (AccessFileError, DatabaseError, sqlite3.Error) as error:
+            self._access_at = now + _POLL_SECONDS
+            if str(error) != self._access_trouble:
+                self._access_trouble = str(error)
+                self._say(str(error))
+        else:
+            self._access_trouble = ""
+
     # --- when the disk fails ---------------------------------------------------------------------
 
     def _pause(self, error: Exception, now: float) -> None:
@@ -345,11 +392,29 @@ class HubProcess:
         return Desk(
             self._ledger,
             self._settings.topics,
+            keyring=self._keys,
             draw=self._random.random,
             new_id=lambda: os.urandom(16).hex(),
             wall_clock=time.time,
             timing=self._timing,
+            limits=self._settings.limits,
             run=run,
+            certificate=hub_identity.certificates(self._home),
+            confirm=self._settings.confirms,
+        )
+
+    def _link_settings(self, will: Publication) -> LinkSettings:
+        shown = hub_identity.ensure(self._home, self._ledger)
+        settings = self._settings
+        return LinkSettings(
+            addresses=settings.brokers,
+            client_id=shown.client_id(self._desk.run),
+            username=settings.username or shown.name,
+            password=settings.password if settings.username else shown.token,
+            keepalive_seconds=settings.keepalive_seconds,
+            backoff_most_seconds=settings.reconnect_most_seconds,
+            will=will,
+            tls=hub_identity.tls_settings(self._home, shown.name, ca_file=settings.ca_file),
         )
 
     def _publication(self, publish: Publish) -> Publication:

@@ -8,6 +8,8 @@ Invariants:
 - The hub is started only once the broker takes connections, and stopped before the broker, so that
   it can say farewell.
 - A broker that took a free port keeps it over restarts: the stores know that address.
+- The broker goes by the access file of this home from its first client on, and speaks TLS where the
+  settings say `mqtts://`.
 - No child outlives a supervisor that was stopped by a signal.
 """
 
@@ -19,23 +21,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
 
 from buskit.locks import FileLock
 from buskit.terminal import narrate
+from hqconsole import hub_identity
+from hqconsole.access_file import FILE_NAME as ACCESS_NAME
 from hqconsole.errors import HqError
 from hqconsole.home import (
+    BROKER_CERTIFICATE_NAME,
+    BROKER_KEY_NAME,
     BROKER_READY_NAME,
     BROKERS_VARIABLE,
+    CA_NAME,
     SUPERVISOR_LOCK_NAME,
+    TLS_FOLDER_NAME,
     HqSettings,
     hub_state,
     read_hq_settings,
 )
+from hqconsole.ledger.opening import open_ledger
 
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _POLL_SECONDS = 0.1
 _READY_SECONDS = 20.0
 _STOP_SECONDS = 10.0
@@ -56,11 +66,16 @@ class BrokerStartError(SupervisorError):
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where the embedded broker is to listen; a port of 0 takes a free one."""
+    """Where the embedded broker is to listen, and whether in TLS; a port of 0 takes a free one."""
 
     host: str
     port: int
     websocket_port: int | None = None
+    tls: bool = False
+
+
+_PORTS = {"mqtt": 1883, "ws": 80, "mqtts": 8883, "wss": 443}
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not listened at
 
 
 def listening(settings: HqSettings) -> Listening:
@@ -71,26 +86,28 @@ def listening(settings: HqSettings) -> Listening:
     """
     host: str | None = None
     ports: dict[str, int] = {}
+    tls: bool | None = None
     for url in settings.brokers:
         parts = urlsplit(url)
-        known = {"mqtt": 1883, "ws": 80}
-        if parts.scheme not in known or not parts.hostname:
+        if parts.scheme not in _PORTS or not parts.hostname:
             raise SupervisorError(
                 f"{url!r} is no address to listen at", hint="hq init --broker mqtt://127.0.0.1:1883"
             )
-        if parts.scheme in ports or host not in {None, parts.hostname}:
+        encrypted = parts.scheme in {"mqtts", "wss"}
+        kind = "ws" if parts.scheme in {"ws", "wss"} else "mqtt"
+        if kind in ports or host not in {None, parts.hostname} or tls not in {None, encrypted}:
             raise SupervisorError(
                 "the settings name several brokers, and hq up runs one",
                 hint="hq init --broker mqtt://127.0.0.1:1883, or run hq hub beside those brokers",
             )
-        host = parts.hostname
-        ports[parts.scheme] = known[parts.scheme] if parts.port is None else parts.port
+        host, tls = parts.hostname, encrypted
+        ports[kind] = _PORTS[parts.scheme] if parts.port is None else parts.port
     if host is None or "mqtt" not in ports:
         raise SupervisorError(
-            "the settings name no mqtt:// address to listen at",
+            "the settings name no mqtt:// or mqtts:// address to listen at",
             hint="hq init --broker mqtt://127.0.0.1:1883",
         )
-    return Listening(host, ports["mqtt"], ports.get("ws"))
+    return Listening(host, ports["mqtt"], ports.get("ws"), bool(tls))
 
 
 def supervise(home: Path, *, plain_text_on_network: bool = False) -> None:
@@ -101,8 +118,12 @@ def supervise(home: Path, *, plain_text_on_network: bool = False) -> None:
         BrokerStartError: The broker did not come up the first time.
         HomeError: There are no settings.
     """
-    where = listening(read_hq_settings(home))
+    settings = read_hq_settings(home)
+    where = listening(settings)
+    _check_tls(home, where)
     with _only_one(home):
+        with open_ledger(home) as ledger:
+            hub_identity.prepare(home, ledger, root=settings.root, at=time.time())
         supervisor = Supervisor(home, where, plain_text_on_network=plain_text_on_network)
         previous = {
             number: signal.signal(number, supervisor.on_signal)
@@ -113,6 +134,26 @@ def supervise(home: Path, *, plain_text_on_network: bool = False) -> None:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def _check_tls(home: Path, where: Listening) -> None:
+    """Refuse what could not be what the operator wants.
+
+    Raises:
+        SupervisorError: TLS is to be spoken and there is no certificate, or the other way round.
+    """
+    folder = home / TLS_FOLDER_NAME
+    has_certificate = (folder / BROKER_CERTIFICATE_NAME).exists()
+    if where.tls and not has_certificate:
+        raise SupervisorError(
+            f"there is no certificate for the broker in {folder}",
+            hint=f"hq tls init --host {where.host}",
+        )
+    if has_certificate and not where.tls and where.host not in _LOOPBACK:
+        raise SupervisorError(
+            f"the broker has a certificate, and the settings name {where.host} without TLS",
+            hint=f"hq init --broker mqtts://{where.host}:8883",
+        )
 
 
 @contextlib.contextmanager
@@ -264,6 +305,12 @@ class Supervisor:
         command += ["--port", str(self._where.port), "--ready-file", str(self._ready_file)]
         if self._where.websocket_port is not None:
             command += ["--websocket-port", str(self._where.websocket_port)]
+        command += ["--access", str(self._home / ACCESS_NAME)]
+        if self._where.tls:
+            tls = self._home / TLS_FOLDER_NAME
+            command += ["--tls-cert", str(tls / BROKER_CERTIFICATE_NAME)]
+            command += ["--tls-key", str(tls / BROKER_KEY_NAME)]
+            command += ["--tls-client-ca", str(tls / CA_NAME)]
         if self._plain_text:
             command.append("--plain-text-on-network")
         self._broker.start(command, os.environ)
@@ -285,12 +332,18 @@ class Supervisor:
             ready = json.loads(self._ready_file.read_bytes())
         except FileNotFoundError:
             return False
-        host, port, websocket_port = ready["host"], ready["port"], ready["websocket_port"]
-        self._where = Listening(host, port, websocket_port)
-        spelt = f"[{host}]" if ":" in host else host
-        urls = [f"mqtt://{spelt}:{port}"]
-        if websocket_port is not None:
-            urls.append(f"ws://{spelt}:{websocket_port}/mqtt")
-        self._urls = tuple(urls)
-        self._say(f"the broker listens at {' and '.join(urls)}")
+        port, websocket_port = ready["port"], ready["websocket_port"]
+        self._where = replace(self._where, port=port, websocket_port=websocket_port)
+        host = self._where.host  # as the settings spell it: the certificate names it so
+        self._urls = _urls(self._where, _EVERYWHERE.get(host, host))
+        self._say(f"the broker listens at {' and '.join(_urls(self._where, host))}")
         return True
+
+
+def _urls(where: Listening, host: str) -> tuple[str, ...]:
+    spelt = f"[{host}]" if ":" in host else host
+    end = "s" if where.tls else ""
+    urls = [f"mqtt{end}://{spelt}:{where.port}"]
+    if where.websocket_port is not None:
+        urls.append(f"ws{end}://{spelt}:{where.websocket_port}/mqtt")
+    return tuple(urls)

@@ -123,7 +123,13 @@ def test_the_settings_say_where_the_broker_listens(
 
 @pytest.mark.parametrize(
     "brokers",
-    [("mqtt://a", "mqtt://b"), ("mqtt://a", "ws://b"), ("ws://a",), ("mqtts://a",), ("nonsense",)],
+    [
+        ("mqtt://a", "mqtt://b"),
+        ("mqtt://a", "ws://b"),
+        ("ws://a",),
+        ("mqtt://a", "wss://a"),
+        ("nonsense",),
+    ],
 )
 def test_settings_that_one_broker_cannot_serve_are_refused(brokers: tuple[str, ...]) -> None:
     """With the hint how to do it."""

@@ -1,0 +1,106 @@
+"""The access file as HQ writes it: rendered from the ledger, put in place whole.
+
+Owns when it is due. What is in it is the ledger's (`ledger.access`), its format the contract's
+(`buswire.access`), what a broker makes of it the broker's.
+
+It is due when the number changed that every change of the roster, of a device, a bundle or a tool
+raises, and when a bundle in it has expired. It is read in one short transaction and written outside
+of any: commands and devices do not wait for it.
+"""
+
+from pathlib import Path
+
+from buskit.database import Database
+from buskit.files import write_atomically
+from buswire.access import (
+    HUB_PREFIX,
+    JOIN_PREFIX,
+    TOOL_PREFIX,
+    AccessFile,
+    DeviceAccess,
+    HubAccess,
+    JoinAccess,
+    ToolAccess,
+    encode_access,
+)
+from hqconsole.errors import HqError
+from hqconsole.ledger import access
+
+FILE_NAME = "access.json"
+
+
+class AccessFileError(HqError):
+    """The access file cannot be written."""
+
+
+class AccessFileWriter:
+    """Keeps the file of one home up to date."""
+
+    def __init__(self, home: Path, root: str, *, mutual_tls: bool = False) -> None:
+        """Begin with nothing written.
+
+        Args:
+            home: HQ's home.
+            root: What all topics begin with.
+            mutual_tls: Whether devices and hubs must show a certificate.
+        """
+        self.path = home / FILE_NAME
+        self._root = root
+        self._mutual_tls = mutual_tls
+        self._version: int | None = None
+        self._until_at = 0.0
+
+    def refresh(self, ledger: Database, at: float) -> bool:
+        """Write the file if it is due; whether it was.
+
+        Raises:
+            AccessFileError: It cannot be written; it is due as before.
+            DatabaseError: The ledger cannot be read.
+        """
+        version = access.version(ledger.connection)
+        if version == self._version and at < self._until_at:
+            return False
+        rendered, until_at = render(ledger, at, root=self._root, mutual_tls=self._mutual_tls)
+        try:
+            # Devices of other users' brokers on this machine read it: it has hashes, no secrets.
+            write_atomically(self.path, encode_access(rendered), mode=0o640)
+        except OSError as error:
+            raise AccessFileError(
+                f"{self.path} cannot be written: {error.strerror or error}",
+                hint="until it can, the broker goes by the old one",
+            ) from error
+        self._version, self._until_at = rendered.version, until_at
+        return True
+
+
+def render(
+    ledger: Database, at: float, *, root: str, mutual_tls: bool = False
+) -> tuple[AccessFile, float]:
+    """The access file as of now, and until when it holds if nothing changes."""
+    with ledger.read() as connection:
+        version = access.version(connection)
+        hub_hash = access.hub_token_hash(connection)
+        bundles = access.bundles(connection, at=at)
+        rendered = AccessFile(
+            version=version,
+            root=root,
+            mutual_tls=mutual_tls,
+            hubs={
+                HUB_PREFIX + access.hub_id(connection): HubAccess(
+                    tokens=[hub_hash] if hub_hash else []
+                )
+            },
+            devices={
+                f"{one.store}.{one.name}": DeviceAccess(
+                    tokens=[one.token_hash], region=one.region, roles=list(one.roles)
+                )
+                for one in access.devices(connection)
+            },
+            tools={
+                TOOL_PREFIX + one.name: ToolAccess(tokens=[one.token_hash], reads=one.reads)
+                for one in access.tools(connection)
+            },
+            joins={JOIN_PREFIX + one.id: JoinAccess(tokens=[one.token_hash]) for one in bundles},
+        )
+    until = [one.until_at for one in bundles if one.until_at is not None]
+    return rendered, min(until, default=float("inf"))

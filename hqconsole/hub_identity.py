@@ -1,0 +1,103 @@
+"""Who the hub is towards brokers: its name, its token and, where they are wanted, certificates.
+
+Owns `<home>/hub.key`, the token, and the hub's own certificate below `<home>/tls/`. Only the hash
+of the token is in the ledger, from where the access file has it.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from buskit.database import Database
+from buskit.link_settings import TlsSettings
+from buskit.secrets import SecretMissing, new_token, read_secret, write_secret
+from buswire.access import HUB_PREFIX, token_hash
+from hqconsole import keyring
+from hqconsole.access_file import AccessFileWriter
+from hqconsole.enrolling import IssueCertificate
+from hqconsole.home import CA_NAME, TLS_FOLDER_NAME
+from hqconsole.keyring import Keyring
+from hqconsole.ledger import access
+
+TOKEN_NAME = "hub.key"  # noqa: S105 - the name of a file
+
+
+class HubIdentity(NamedTuple):
+    """What the hub shows when it connects."""
+
+    name: str
+    token: str
+
+    def client_id(self, run: str) -> str:
+        """Its MQTT client id, of its own for each run.
+
+        With a common one two hubs would throw each other off the broker again and again, and
+        neither would ever hear of the other.
+        """
+        return f"{self.name}/{run[:16]}"
+
+
+def ensure(home: Path, ledger: Database) -> HubIdentity:
+    """The hub's name and token; a token is made where there is none, idempotent.
+
+    Raises:
+        SecretError: The token cannot be written, or others can read it.
+        DatabaseError: Its hash cannot be kept.
+    """
+    path = home / TOKEN_NAME
+    try:
+        token = read_secret(path).decode("ascii", "replace").strip()
+    except SecretMissing:
+        token = new_token()
+        write_secret(path, token.encode() + b"\n")
+    if access.hub_token_hash(ledger.connection) != token_hash(token):
+        with ledger.write() as connection:
+            access.save_hub_token_hash(connection, token_hash(token))
+    return HubIdentity(HUB_PREFIX + access.hub_id(ledger.connection), token)
+
+
+def prepare(home: Path, ledger: Database, *, root: str, at: float) -> Keyring:
+    """Make what a head office needs before a broker and a hub can run: keys, token, access file.
+
+    For `hq init`, `hq up` and a hub in a home from before there were keys; idempotent.
+
+    Raises:
+        KeyringMissing: The home had keys, and they are gone.
+        BusError: Something cannot be written or read; with the hint.
+    """
+    pinned = access.recovery_key(ledger.connection)
+    keys = Keyring.load(home) if keyring.exists(home) or pinned else keyring.create(home, at=at)
+    if pinned not in {"", keys.recovery}:
+        raise keyring.KeyringError(
+            f"the keys in {home / keyring.FOLDER_NAME} are of another head office than the ledger",
+            hint="put the keys back from the backup that belongs to this ledger",
+        )
+    if not pinned:
+        with ledger.write() as connection:
+            access.save_recovery_key(connection, keys.recovery)
+    ensure(home, ledger)
+    AccessFileWriter(home, root, mutual_tls=wants_certificates(home)).refresh(ledger, at)
+    return keys
+
+
+def wants_certificates(home: Path) -> bool:
+    """Whether brokers want certificates of devices and hubs: what `hq tls init --mutual` says."""
+    return False
+
+
+def certificates(home: Path) -> IssueCertificate | None:
+    """What makes a device's client certificate when it joins, where brokers want one."""
+    return None
+
+
+def tls_settings(home: Path, name: str, *, ca_file: str | None) -> TlsSettings | None:
+    """How the hub's link trusts a broker, and what it shows; None for the system's CAs alone.
+
+    Args:
+        home: HQ's home.
+        name: The hub's name, for its own certificate.
+        ca_file: What the settings say.
+    """
+    ca = Path(ca_file) if ca_file else home / TLS_FOLDER_NAME / CA_NAME
+    if not ca_file and not ca.exists():
+        return None
+    return TlsSettings(ca_file=ca)
