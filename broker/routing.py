@@ -282,7 +282,13 @@ class Router:
         return found
 
     def unsubscribe(self, session: Session, topic_filter: str) -> None:
-        """End a subscription; nothing happens when there is none."""
+        """End a subscription; nothing happens when there is none.
+
+        Raises:
+            ProtocolError: For what is no topic filter.
+        """
+        if not is_topic_filter(topic_filter, max_levels=self._limits.topic_levels):
+            raise ProtocolError("an UNSUBSCRIBE from what is no topic filter [4.7.1, 4.7.3-1]")
         if session.filters.pop(topic_filter, None) is not None:
             self.subscriptions.remove(topic_filter, session)
 

@@ -132,6 +132,16 @@ def test_invalid_filters_close(engine: Ours, topic_filter: str) -> None:
         client.expect_closed()
 
 
+@pytest.mark.parametrize("filters", [[""], ["", "b"], ["b", ""], ["a/#/b"], ["a+"]])
+def test_unsubscribing_from_what_is_no_filter_closes(engine: Ours, filters: list[str]) -> None:
+    """An UNSUBSCRIBE that names an impossible filter is answered by closing [4.7.1, 4.7.3-1]."""
+    with connected(engine.port) as client:
+        client.subscribe("b")
+        body = struct.pack("!H", 9) + b"".join(map(raw.text, filters))
+        client.send(raw.packet(0xA2, body))
+        assert client.expect_closed() == []
+
+
 def test_unsubscribe(engine: Ours) -> None:
     """After UNSUBACK nothing more comes, and nothing of the filter is left in the broker."""
     with connected(engine.port) as client:
