@@ -369,10 +369,15 @@ class Connection:
         else:
             # Delivered at once and remembered until PUBREL [4.3.3, method B], so that one sent
             # again is not delivered again.
+            before = len(self._out)
             if packet_id not in session.incoming:
                 self._effort += self._router.publish_from(session, message)
                 session.incoming.add(packet_id)
             self.send(packets.pubrec(packet_id))
+            # A client that subscribes to its own topic reads PUBREC before its copy, as from
+            # brokers that deliver on PUBREL: some clients wait for it and nothing else.
+            if before < len(self._out) - 1:
+                self._out.insert(before, self._out.pop())
 
     def _on_subscribe(self, session: Session, body: bytes) -> None:
         packet_id, wanted = packets.decode_subscribe(body)

@@ -77,6 +77,16 @@ def test_publisher_hears_itself(engine: Ours) -> None:
         assert [m.payload for m in client.messages_so_far()] == [b"echo"]
 
 
+def test_publisher_reads_pubrec_before_its_own_copy(engine: Ours) -> None:
+    """Who publishes at QoS 2 to itself is answered first, in order, and then gets its copies."""
+    with connected(engine.port) as client:
+        client.subscribe(("a", 2))
+        client.send(*(raw.publish_packet("a", b"%d" % n, 2, packet_id=n) for n in (7, 8)))
+        said = [client.read() for _ in range(4)]
+        assert [got.packet_id for got in said if got.kind == PUBREC] == [7, 8]
+        assert [got.kind for got in said] == [PUBREC, raw.PUBLISH] * 2
+
+
 def test_overlapping_subscriptions_give_one_copy(engine: Ours) -> None:
     """Several matching filters of a client give one copy, at the highest QoS [3.3.5-1]."""
     with connected(engine.port) as client, connected(engine.port) as publisher:
