@@ -72,8 +72,11 @@ class Limits:
     client_id_bytes: int = 256
     """Longest client id. MQTT 3.1.1 asks for 23; ours are `<store>.<device>`."""
 
-    topic_levels: int = 128
-    """Levels of a topic name or filter: every level costs a node in the trees."""
+    topic_levels: int = 201
+    """Levels of a topic name or filter: every level costs a node in the trees.
+
+    So many pass through mosquitto as well, which counts 200 slashes.
+    """
 
     filters_per_client: int = 1_000
     """Subscriptions of one session; one above gets 0x80 in its SUBACK."""

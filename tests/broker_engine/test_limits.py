@@ -164,6 +164,16 @@ def test_topic_levels(start: Start, levels: int) -> None:
             assert client.is_served() == (levels == 4)
 
 
+def test_as_many_topic_levels_as_elsewhere(engine: Ours) -> None:
+    """By default 200 slashes are allowed in a topic, as with mosquitto, and not one more."""
+    with connected(engine.port) as client:
+        assert client.subscribe("/" * 200) == [0]
+        client.publish("/" * 200, b"x")
+        assert client.message().topic == "/" * 200
+        client.send(raw.publish_packet("/" * 201, b"x"))
+        assert client.expect_closed() == []
+
+
 def test_three_hundred_at_once(engine: Ours) -> None:
     """300 clients that connect at the same moment are all let in, and served."""
 
