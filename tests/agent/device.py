@@ -3,7 +3,7 @@
 import random
 
 from buskit.database import Database
-from buswire.device import Timing
+from buswire.device import Process, Timing
 from storeagent.core import AgentCore, Event, Outgoing, Rang
 from storeagent.database import open_agent_database
 from storeagent.limits import Limits
@@ -33,8 +33,8 @@ class Device:
         self.wall_at = wall_at
         self.open(database or open_agent_database(":memory:"))
 
-    def open(self, database: Database) -> None:
-        """Make the core anew on this database."""
+    def open(self, database: Database, *, process: Process | None = None) -> None:
+        """Make the core anew on this database: in a new process, unless one is given."""
         self.database = database
         self.core = AgentCore(
             database,
@@ -48,6 +48,7 @@ class Device:
             roles=("manager",),
             timing=self.timing,
             limits=self.limits,
+            process=process,
         )
         self.statements = Statements(
             database,

@@ -352,6 +352,40 @@ def test_importing_the_api_loads_neither_the_link_nor_the_contract(home: Path) -
     assert found.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("alert", "incident", "--what", "x"),
+        ("report", "sales", "sales.csv"),
+        ("inbox",),
+        ("show", "1"),
+        ("read", "1"),
+        ("done", "1"),
+        ("cannot", "2", "--reason", "x"),
+        ("reply", "1", "so"),
+    ],
+)
+def test_commands_that_sign_nothing_do_not_load_what_signs(
+    home: Path, filled: Bench, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """They only write the outbox: neither cryptography nor TLS nor the link is imported."""
+    (tmp_path / "sales.csv").write_text("sku,sold\n1,2\n")
+    code = (
+        "import sys; from storeagent.main import main; code = main.run(sys.argv[1:]);"
+        "print([m for m in ('cryptography', 'ssl', 'paho', 'asyncio') if m in sys.modules], code)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env=environment(home),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert found.stdout.splitlines()[-1] == "[] 0"
+
+
 def test_settings_have_their_defaults() -> None:
     """What is not set is what the documentation says."""
     settings = AgentSettings(store="S", device="d")
