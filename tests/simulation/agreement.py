@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from buswire.states import CLOSED_BY_HQ, STORE_RANK, State
 from buswire.topics import ANY_ROLE, Channel, Identity, channels_of
 from hqconsole.ledger.deliveries import STATE_OF
+from tests.simulation.captured import STOLEN
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
@@ -47,7 +48,7 @@ def _logs_of_hq(world: World) -> Iterator[str]:
 def _what_is_aside(world: World) -> Iterator[str]:
     connection = world.hq.ledger.connection
     for source, reason in connection.execute("SELECT source, reason FROM quarantine"):
-        if not _is_refused_rightly(world, reason):
+        if not _is_refused_rightly(world, source, reason):
             yield f"HQ put aside from {source}: {reason}"
     for table in ("waiting", "asked"):
         rows = connection.execute(f"SELECT directive_id FROM {table}").fetchall()
@@ -65,6 +66,7 @@ def _what_is_aside(world: World) -> Iterator[str]:
             yield f"{identity} told HQ of {what}"
 
 
+_WRONG_SEALS = ("without a seal", "whose seal is not of the key", "with a seal that is not HQ's")
 _REFUSED = (
     "signed with another key",
     "signed with a key that the device had before",
@@ -74,12 +76,19 @@ _REFUSED = (
     "not a signature",
     "a message of version",
 )
+_NOT_TAKEN_OF_THIEVES = (
+    *_REFUSED,
+    *(f"a {kind} {wrong}" for kind in ("directive", "cancel") for wrong in _WRONG_SEALS),
+    "the device is revoked",
+)
 
 
-def _is_refused_rightly(world: World, reason: str) -> bool:
+def _is_refused_rightly(world: World, source: str, reason: str) -> bool:
     """Whether HQ may have heard such a thing in this world."""
     if "is not in the roster" in reason:
         return True
+    if source.endswith(STOLEN):
+        return reason.startswith(_NOT_TAKEN_OF_THIEVES)
     if world.captured is not None and reason.startswith(_REFUSED):
         return True
     if world.journal.ledgers_put_back and reason in {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from buswire.topics import Identity
 from hqconsole.audience import Selector
 from hqconsole.errors import HqError
+from tests.simulation.captured import CapturedBroker
 from tests.simulation.machine import Home, Machine
 from tests.simulation.people import REGIONS, ROLES, make_store
 from tests.simulation.templates import device_image
@@ -38,8 +39,11 @@ class Faults:
         weather.loss = scenario.loss
         weather.duplication = scenario.duplication
         weather.delay_most_seconds = scenario.delay_most_seconds
+        if scenario.captured:
+            self.world.captured = CapturedBroker(self.world)
         for name, rate in scenario.rates.items():
-            self._plan(getattr(self, name), rate)
+            here = self if hasattr(self, name) else self.world.captured
+            self._plan(getattr(here, name), rate)
 
     def end(self) -> None:
         """No fault any more: good weather, power and network everywhere, everybody back."""
@@ -49,6 +53,8 @@ class Faults:
         world.network.weather.delay_most_seconds = 0.1
         if not world.network.up:
             world.network.start()
+        if world.captured is not None:
+            world.captured.end()
         world.hq.disk.be_well()
         world.closed.clear()
         world.keepers.save()
@@ -244,6 +250,7 @@ class Faults:
         world.counts["devices cloned"] += 1
         clone = world.add_machine(machine.identity, home=machine.home(), roles=machine.roles)
         clone.clock_offset_seconds = machine.clock_offset_seconds
+        world.journal.cloned.add(machine.identity)
         clone.start()
         timeline = world.timeline
         doomed = timeline.random.choice((machine, clone))

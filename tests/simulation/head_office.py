@@ -54,6 +54,7 @@ class HeadOffice:
         self._round_planned = False
         self._due_at: float | None = None
         self._die_after_commit = False
+        self._will_key = ""
 
     @property
     def ledger(self) -> Database:
@@ -75,9 +76,8 @@ class HeadOffice:
             new_id=timeline.new_id,
             wall_clock=timeline.wall_clock,
             timing=TIMING,
+            run=run,
         )
-        if run is not None:
-            self.desk.run = run
         self._inbound = []
         self._due_at = None
         self._plan_connect(0.3)
@@ -111,6 +111,7 @@ class HeadOffice:
             if desk is None or self.desk is not desk or self.session is not None:
                 return
             will = desk.farewell()
+            self._will_key = self._signing_key()
             session = self.world.network.connect(
                 CLIENT_ID, self._receive, self._lost, (will.topic, will.payload, will.retain)
             )
@@ -168,8 +169,20 @@ class HeadOffice:
             return
         if self.session is not None:
             for one in outgoing:
+                if "/to/" in one.topic:
+                    self.world.oracle.answered(one.payload)
                 self.session.publish(one.topic, one.payload, retain=one.retain)
+        self._renew_will()
         self._plan_due(desk)
+
+    def _renew_will(self) -> None:
+        """What lies at the broker, to be said later, must bear a key that is trusted then."""
+        if self.session is not None and self._will_key != self._signing_key():
+            self.session.hang_up()
+            self._lost()
+
+    def _signing_key(self) -> str:
+        return self.world.keys.signing(self.world.timeline.wall_clock()).id
 
     def _plan_due(self, desk: Desk) -> None:
         now = self.world.timeline.now

@@ -37,6 +37,7 @@ class Joining:
                 world.timeline.after(again_in, lambda: self._join_if_need_be(machine))
             return
         world.journal.joinings[machine.identity] += 1
+        world.oracle.forget_runs(machine.identity)
         machine.join(Joined(key, world.keys.trusted()))
 
     def _join_if_need_be(self, machine: Machine) -> None:

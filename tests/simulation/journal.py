@@ -31,6 +31,7 @@ class Entry:
     id: str
     kind: str
     at: float
+    data: bytes
     died: bool = False
 
 
@@ -94,6 +95,8 @@ class Journal:
         self.lost_disks: set[Identity] = set()
         self.joinings: Counter[Identity] = Counter()
         """How often each device joined."""
+        self.cloned: set[Identity] = set()
+        self.put_back_whole: Counter[Identity] = Counter()
         self.vanished: list[str] = []
         """What was accepted and then on no disk, though no disk was lost."""
 
@@ -111,7 +114,12 @@ class Journal:
         """A device accepted an entry."""
         key = (machine.identity, record_id)
         if key not in self.entries:
-            self.entries[key] = Entry(machine.identity, record_id, kind, self.world.timeline.now)
+            (data,) = machine.disk.database.connection.execute(
+                "SELECT data FROM act WHERE id = ?1 UNION SELECT data FROM bulk WHERE id = ?1",
+                (bytes.fromhex(record_id),),
+            ).fetchone()
+            now = self.world.timeline.now
+            self.entries[key] = Entry(machine.identity, record_id, kind, now, data)
         return self.entries[key]
 
     def statement(self, machine: Machine, record_id: str, delivery: Delivery, state: State) -> None:
@@ -166,6 +174,7 @@ class Journal:
             issue.cancel_died = issue.cancelled_at is not None and issue.id not in after.cancels
         if self.world.hq.ledger is not ledger:
             self.ledgers_put_back += 1
+            self.world.oracle.forget_runs()
             known = {row[0] for row in self.world.hq.ledger.connection.execute(_DIRECTIVES)}
             for issue in self.directives.values():
                 issue.forgotten = issue.forgotten or issue.id not in known

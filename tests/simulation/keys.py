@@ -20,6 +20,8 @@ from buswire.trust import KeyEntry, Trusted, announce
 from hqconsole.keyring import Announced, Keyring
 from tests.simulation.timeline import Timeline
 
+_OLD_MESSAGES_SECONDS = 7.0
+
 
 class Seeds:
     """Draws keys, apart from all other chance of a world."""
@@ -77,8 +79,11 @@ class HqKeys:
     # --- what operators do -----------------------------------------------------------------------
 
     def may_rotate(self) -> bool:
-        """Whether the last rotation is over, so that another one may begin."""
-        return self._chain[-1].signs_at <= self._timeline.wall_clock()
+        """Whether the last rotation is over, so that another one may begin.
+
+        And what the key of before signed has arrived: no device listens to three of them.
+        """
+        return self._chain[-1].signs_at + _OLD_MESSAGES_SECONDS <= self._timeline.wall_clock()
 
     def rotate(self, overlap_seconds: float) -> None:
         """Announce another key, which signs after the overlap."""

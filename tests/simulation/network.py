@@ -50,6 +50,7 @@ class Session:
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Send a packet to the broker; whether it comes there is another matter."""
+        self._network.note_said(topic, payload)
 
         def arrive() -> None:
             if self.broker_has_it:
@@ -141,6 +142,10 @@ class Network:
         self.retained: dict[str, bytes] = {}
         self.watchers: list[Callable[[str, bytes], None]] = []
         """Are told of every packet that the broker routes."""
+        self.in_between: Callable[[str, bytes, bool], None] | None = None
+        """Who has the broker in their hands, and may `hand_on` what they like."""
+        self.said: set[tuple[str, bytes]] = set()
+        """Topic and text of all that was ever said by those who are what they say they are."""
 
     def connect(
         self,
@@ -158,15 +163,28 @@ class Network:
                 self.counts["sessions taken over"] += 1
                 self.timeline.after(0.0, before.tell_lost)
             self.forget(before)
+        if will is not None:
+            self.note_said(*will[:2])
         session = self.sessions[client_id] = Session(self, client_id, receive, lost, will)
         return session
 
+    def note_said(self, topic: str, payload: bytes) -> None:
+        """Somebody honest gives this to the broker."""
+        self.said.add((topic, payload.partition(b"\n")[2]))
+
     def route(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Hand a packet to everyone who subscribed."""
+        """A packet has come to the broker."""
         if not self.up:
             return
         for watch in self.watchers:
             watch(topic, payload)
+        if self.in_between is not None:
+            self.in_between(topic, payload, retain)
+        else:
+            self.hand_on(topic, payload, retain=retain)
+
+    def hand_on(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Hand a packet to everyone who subscribed."""
         if retain:
             self.retained[topic] = payload
         for session in list(self.sessions.values()):

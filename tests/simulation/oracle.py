@@ -6,13 +6,23 @@ the code that it judges.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
+from buswire import frame
+from buswire.messages import Hello, Welcome
+from buswire.signing import PublicKey
 from buswire.states import STORE_RANK, State
+from buswire.topics import Identity
+from hqconsole import gate, hearing
 from hqconsole.ledger.deliveries import STATE_OF
+from hqconsole.ledger.evidence import DATA
+from storeagent.hearing import Hearing, Word
 from tests.simulation import agreement
+from tests.simulation.captured import STOLEN
 from tests.simulation.machine import TIMING
 from tests.simulation.timeline import WALL_CLOCK_START
 
@@ -21,7 +31,10 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 HELLOS_PER_MINUTE = 70
-"""The most of one device, whatever happens."""
+"""The most of one device, whatever happens to it."""
+HELLOS_PER_MINUTE_WHEN_CALLED = 130
+"""The most of one device that somebody calls and calls: the machine's least spacing."""
+HQ = "HQ"
 _CLOSED_HERE = {State.DONE, State.CANNOT}
 
 
@@ -34,14 +47,78 @@ class Oracle:
         self._hellos: defaultdict[str, list[float]] = defaultdict(list)
         self.calm_at = 0.0
         world.network.watchers.append(self._watch)
+        self._answered: set[str] = set()
+        self._runs: defaultdict[Identity, list[str]] = defaultdict(list)
+        self._run_of: dict[str, tuple[Identity, str]] = {}
 
     # --- watching --------------------------------------------------------------------------------
 
     def _watch(self, topic: str, payload: bytes) -> None:
         now = self.world.timeline.now
         parts = topic.split("/")
-        if parts[2] == "from" and b'"kind":"hello"' in payload[:40]:
+        if parts[2] == "from" and b'"kind":"hello"' in payload[:160]:
             self._hellos[topic].append(now)
+            self._note_hello(topic, payload)
+
+    def _note_hello(self, topic: str, payload: bytes) -> None:
+        hello = frame.decode_text(payload.partition(b"\n")[2])
+        identity = self.world.topics.parse(topic).identity
+        assert isinstance(hello, Hello)
+        assert identity is not None
+        self._run_of[hello.nonce] = identity, hello.run
+        ids = [PublicKey.parse(entry.key).id for entry in self.world.keys.entries]
+        behind = ids[::-1].index(hello.hq_key) if hello.hq_key in ids else 0
+        self.world.counts["hellos from two keys behind"] += behind >= 2
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within, whatever HQ or a device believes must have been said, there and so."""
+        read, let_in = Hearing.read, hearing.admit
+        said = self.world.network.said
+
+        def read_and_judge(self_: Hearing, topic: str, payload: bytes, **more: Any) -> Word | None:
+            word = read(self_, topic, payload, **more)
+            if word is not None and (topic, payload.partition(b"\n")[2]) not in said:
+                self._fault(f"a device believes what nobody said: {topic} {payload[200:400]!r}")
+            return word
+
+        def admit_and_judge(
+            connection: Any, identity: Identity, topic: str, payload: bytes
+        ) -> gate.Admitted:
+            admitted = let_in(connection, identity, topic, payload)
+            if identity.device == STOLEN:
+                return admitted  # whoever took it has its key
+            if (topic, payload.partition(b"\n")[2]) not in said:
+                self._fault(f"HQ believes what nobody said: {topic} {payload[150:400]!r}")
+            if payload.split(b" ")[1].decode() != self.world.hq.key_of(identity):
+                self._fault(f"HQ listens to a key of {identity} that does not count")
+            return admitted
+
+        with (
+            mock.patch.object(Hearing, "read", read_and_judge),
+            mock.patch.object(hearing, "admit", admit_and_judge),
+        ):
+            yield
+
+    def answered(self, payload: bytes) -> None:
+        """HQ sends something to one device: each hello is answered once at most."""
+        message = frame.decode_text(payload.partition(b"\n")[2])
+        if not isinstance(message, Welcome) or message.mode == "later":
+            return
+        if message.nonce in self._answered:
+            self._fault(f"HQ answers the hello {message.nonce[:6]} a second time")
+        self._answered.add(message.nonce)
+        identity, run = self._run_of[message.nonce]
+        if self._runs[identity][-1:] != [run]:
+            self._runs[identity].append(run)
+
+    def forget_runs(self, identity: Identity | None = None) -> None:
+        """HQ does not know any more who spoke: a new key, or an older ledger."""
+        if identity is None:
+            self._runs.clear()
+            self._answered.clear()
+        else:
+            self._runs.pop(identity, None)
 
     def looked_at(self, machine: Machine) -> None:
         """A batch of this machine is committed: what is new in its list?"""
@@ -90,6 +167,7 @@ class Oracle:
             *self.disagreements(),
             *self._wipes(),
             *self._storms(rest_seconds),
+            *self._clones(),
         ]
         self.world.counts.update(self.world.journal.died())
         assert not self.faults, "\n  " + "\n  ".join(self.faults[:30])
@@ -102,6 +180,7 @@ class Oracle:
                 " JOIN device ON device.no = device_no JOIN store ON store.no = store_no"
             )
         )
+        yield from self._never_said()
         for (identity, record_id), entry in self.world.journal.entries.items():
             times = arrived[identity.store, identity.device, record_id]
             if times == 0 and not entry.died:
@@ -114,8 +193,32 @@ class Oracle:
             if parts_here > parts:
                 yield f"{key}: {parts_here} of {parts} parts"
 
+    def _never_said(self) -> Iterator[str]:
+        """Whatever HQ has of a device was said there, in these words."""
+        for store, device, id_, kind, data in self.world.hq.ledger.connection.execute(
+            f"SELECT store.id, device.name, arrival.id, arrival.kind, {DATA} FROM arrival"
+            " JOIN device ON device.no = device_no JOIN store ON store.no = store_no"
+            " WHERE arrival.kind NOT IN ('original', 'trouble')"
+        ):
+            entry = self.world.journal.entries.get((Identity(store, device), id_.hex()))
+            if entry is not None and entry.data != bytes(data):
+                yield f"{kind} {id_.hex()[:6]} of {store}.{device} was said otherwise"
+            if entry is None and device != STOLEN and b'"state":"delivered"' not in data:
+                yield f"{kind} {id_.hex()[:6]} of {store}.{device} was never said: {data[:200]!r}"
+
     def _directives(self) -> Iterator[str]:
         connection = self.world.hq.ledger.connection
+        issued = self.world.journal.directives
+        held = [(HQ, connection)]
+        held += [(str(one.identity), one.disk.database.connection) for one in self.world.machines]
+        for where, database in held:
+            for (directive,) in database.execute("SELECT id FROM directive"):
+                if directive not in issued:
+                    yield f"{where} has the directive {directive[:6]}, which nobody issued"
+            column = "directive_id" if where == HQ else "directive"
+            for (directive,) in database.execute(f"SELECT {column} FROM cancel"):
+                if directive not in issued or issued[directive].cancelled_at is None:
+                    yield f"{where} has a withdrawal of {directive[:6]}, which nobody withdrew"
         known = dict(connection.execute("SELECT id, state FROM directive"))
         withdrawn = {row[0] for row in connection.execute("SELECT directive_id FROM cancel")}
         twice = connection.execute("SELECT id FROM directive GROUP BY id HAVING count(*) > 1")
@@ -147,7 +250,9 @@ class Oracle:
             " JOIN directive ON directive.no = directive_no"
             " JOIN mailbox ON mailbox.no = mailbox_no JOIN store ON store.no = store_no"
         ):
-            issue = world.journal.directives[directive]
+            issue = world.journal.directives.get(directive)
+            if issue is None:
+                continue
             name = f"{directive[:6]} for {store}/{role}"
             if (store, role) not in issue.audience and not issue.forgotten:
                 yield f"{name} was not in the audience"
@@ -206,14 +311,40 @@ class Oracle:
             elif told:
                 self.world.counts["losses reported"] += 1
 
+    def _clones(self) -> Iterator[str]:
+        """Two machines of one identity that take turns are told of, and nobody else is."""
+        journal = self.world.journal
+        told = {
+            Identity(*row)
+            for row in self.world.hq.ledger.connection.execute(
+                "SELECT store.id, device.name FROM incident"
+                " JOIN device ON device.no = incident.device_no"
+                " JOIN store ON store.no = store_no WHERE incident.kind = 'cloned device'"
+            )
+        }
+        self.world.counts["clones told of"] += len(told)
+        for identity in told - journal.cloned:
+            if journal.put_back_whole[identity] < 2:
+                yield f"{identity} was never cloned, and HQ says so"
+        for identity, runs in self._runs.items():
+            turns = any(
+                runs[at] == runs[at + 2] and runs[at + 1] == runs[at + 3]
+                for at in range(len(runs) - 3)
+            )
+            if turns and identity not in told:
+                yield f"{identity} is there twice, and HQ is silent"
+            self.world.counts["clones that took turns"] += turns
+
     def _storms(self, rest_seconds: float) -> Iterator[str]:
         end = self.world.timeline.now
+        called = self.world.captured is not None
+        most = HELLOS_PER_MINUTE_WHEN_CALLED if called else HELLOS_PER_MINUTE
         for topic, times in self._hellos.items():
             first = 0
             for last, at in enumerate(times):
                 while times[first] < at - 60.0:
                     first += 1
-                if last - first >= HELLOS_PER_MINUTE:
+                if last - first >= most:
                     yield f"{topic}: {last - first} hellos in the minute before {at:.0f}"
                     break
             at_rest = sum(at > end - rest_seconds for at in times)

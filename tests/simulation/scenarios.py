@@ -25,6 +25,8 @@ class Scenario:
     """How long it takes on average until somebody at HQ, or in a store, does something."""
     withdrawn_share: float = 0.12
     """How much of what operators do is withdrawing; often the newest directive, at once."""
+    captured: bool = False
+    """Whether the broker is in wrong hands while there is trouble; `rates` name its deeds too."""
     reopens: bool = False
     """Whether HQ may truly open again what it had closed, so that a device shows it once more."""
 
@@ -42,6 +44,8 @@ _ROSTER = {
     "new_device": 0.01,
     "closed_for_a_while": 0.015,
 }
+_KEYS = {"key_rotated": 0.25, "revoked": 0.06}
+_FEW_KEYS = {"key_rotated": 0.06, "keys_recovered": 0.01, "revoked": 0.03}
 _LEDGER = {"ledger_copied": 0.10, "ledger_put_back": 0.05}
 
 CALM = Scenario(
@@ -160,12 +164,52 @@ LEDGER_RESTORE = Scenario(
     at_least={"ledger put back, a new run": 40, "ledger put back, unnoticed": 40},
     reopens=True,
 )
+KEY_CHANGES = Scenario(
+    "key changes",
+    loss=0.05,
+    duplication=0.05,
+    delay_most_seconds=1.0,
+    rates={**_KEYS, "power_off": 0.15, "unplug": 0.10, "hub_killed": 0.03, "keys_recovered": 0.03},
+    at_least={
+        "HQ keys rotated": 300,
+        "HQ keys lost": 40,
+        "HQ keys stolen": 40,
+        "devices revoked": 150,
+        "hellos from two keys behind": 100,
+    },
+)
+CAPTURED_BROKER = Scenario(
+    "captured broker",
+    loss=0.03,
+    duplication=0.03,
+    delay_most_seconds=1.0,
+    rates={
+        "say_again": 2.0,
+        "lie": 2.5,
+        "steal_work": 0.5,
+        "misuse_till": 0.5,
+        "cut": 0.05,
+        "power_off": 0.03,
+        "key_rotated": 0.04,
+        "keys_recovered": 0.02,
+        "revoked": 0.02,
+    },
+    at_least={
+        "messages altered": 1500,
+        "messages held back": 1500,
+        "messages said again": 3000,
+        "messages said again elsewhere": 3000,
+        "messages forged": 6000,
+        "things said by a stolen till": 1500,
+    },
+    captured=True,
+)
 EVERYTHING = Scenario(
     "everything",
     loss=0.08,
     duplication=0.08,
     delay_most_seconds=1.5,
-    rates={**_WIRES, **_HUB, **_DEVICES, **_DISASTERS, **_ROSTER, **_LEDGER},
+    rates={**_WIRES, **_HUB, **_DEVICES, **_DISASTERS, **_ROSTER, **_LEDGER, **_FEW_KEYS},
     at_least={
         "messages lost": 2000,
         "messages doubled": 1500,
@@ -194,6 +238,8 @@ SCENARIOS: Mapping[str, Scenario] = {
         CROSSINGS,
         OVERTAKING,
         LEDGER_RESTORE,
+        KEY_CHANGES,
+        CAPTURED_BROKER,
         EVERYTHING,
     )
 }

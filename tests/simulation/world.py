@@ -12,6 +12,7 @@ from buswire import uplink
 from buswire.topics import Identity, Topics
 from hqconsole.ledger import channels
 from hqconsole.store_row import StoreRow
+from tests.simulation.captured import CapturedBroker
 from tests.simulation.faults import Faults
 from tests.simulation.head_office import HeadOffice
 from tests.simulation.joining import Joining
@@ -64,7 +65,7 @@ class World:
         self.staff = Staff(self)
         self.keepers = RosterKeepers(self)
         self.joining = Joining(self)
-        self.captured: object | None = None
+        self.captured: CapturedBroker | None = None
         self.faults = Faults(self)
 
     # --- who is there ----------------------------------------------------------------------------
@@ -112,6 +113,7 @@ class World:
             nullcontext() if self.seed % _ALL_VERIFIED == 0 else remembered_signatures(),
             mock.patch.object(uplink, "BATCH_RECORDS", 3),
             mock.patch.object(channels, "BATCH_RECORDS", 4),
+            self.oracle.listening(),
         ):
             self._live()
 
