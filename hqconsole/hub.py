@@ -46,7 +46,7 @@ from buskit.terminal import narrate
 from buswire import frame
 from buswire.errors import BusError, WireError
 from buswire.messages import Hub as HubMessage
-from hqconsole import hub_identity, keyring
+from hqconsole import hub_identity, keyring, tls
 from hqconsole.access_file import AccessFileError, AccessFileWriter
 from hqconsole.desk import Desk, Event, Heard, Linked, Publish, Tick, Unlinked
 from hqconsole.errors import HqError
@@ -172,9 +172,7 @@ class HubProcess:
             root = self._settings.root
             self._keys = hub_identity.prepare(self._home, self._ledger, root=root, at=time.time())
             self._keys_stamp = keyring.stamp(self._home)
-            self._access = AccessFileWriter(
-                self._home, root, mutual_tls=hub_identity.wants_certificates(self._home)
-            )
+            self._access = AccessFileWriter(self._home, root, mutual_tls=tls.is_mutual(self._home))
             self._desk = self._make_desk(run=None)
             bye = self._publication(self._desk.farewell())
             loop = LinkLoop("link")

@@ -1,9 +1,11 @@
 """Who the hub is towards brokers: its name, its token and, where they are wanted, certificates.
 
-Owns `<home>/hub.key`, the token, and the hub's own certificate below `<home>/tls/`. Only the hash
-of the token is in the ledger, from where the access file has it.
+Owns `<home>/hub.key`, the token; only its hash is in the ledger, from where the access file has it.
+Where certificates come from is `tls`.
 """
 
+import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +13,9 @@ from buskit.database import Database
 from buskit.link_settings import TlsSettings
 from buskit.secrets import SecretMissing, new_token, read_secret, write_secret
 from buswire.access import HUB_PREFIX, token_hash
-from hqconsole import keyring
+from hqconsole import keyring, tls
 from hqconsole.access_file import AccessFileWriter
 from hqconsole.enrolling import IssueCertificate
-from hqconsole.home import CA_NAME, TLS_FOLDER_NAME
 from hqconsole.keyring import Keyring
 from hqconsole.ledger import access
 
@@ -75,18 +76,15 @@ def prepare(home: Path, ledger: Database, *, root: str, at: float) -> Keyring:
         with ledger.write() as connection:
             access.save_recovery_key(connection, keys.recovery)
     ensure(home, ledger)
-    AccessFileWriter(home, root, mutual_tls=wants_certificates(home)).refresh(ledger, at)
+    AccessFileWriter(home, root, mutual_tls=tls.is_mutual(home)).refresh(ledger, at)
     return keys
 
 
-def wants_certificates(home: Path) -> bool:
-    """Whether brokers want certificates of devices and hubs: what `hq tls init --mutual` says."""
-    return False
-
-
 def certificates(home: Path) -> IssueCertificate | None:
-    """What makes a device's client certificate when it joins, where brokers want one."""
-    return None
+    """What makes a device's client certificate when it joins; None where brokers want none."""
+    if not tls.is_mutual(home):
+        return None
+    return functools.partial(tls.issue_client_certificate, home)
 
 
 def tls_settings(home: Path, name: str, *, ca_file: str | None) -> TlsSettings | None:
@@ -95,9 +93,12 @@ def tls_settings(home: Path, name: str, *, ca_file: str | None) -> TlsSettings |
     Args:
         home: HQ's home.
         name: The hub's name, for its own certificate.
-        ca_file: What the settings say.
+        ca_file: The CA that the settings name, if they do.
+
+    Raises:
+        TlsError: A certificate is wanted and cannot be made.
     """
-    ca = Path(ca_file) if ca_file else home / TLS_FOLDER_NAME / CA_NAME
-    if not ca_file and not ca.exists():
-        return None
-    return TlsSettings(ca_file=ca)
+    own = tls.hub_tls(home, name)
+    if ca_file:
+        return replace(own or TlsSettings(), ca_file=Path(ca_file))
+    return own

@@ -28,17 +28,13 @@ from urllib.parse import urlsplit
 
 from buskit.locks import FileLock
 from buskit.terminal import narrate
-from hqconsole import hub_identity
+from hqconsole import hub_identity, tls
 from hqconsole.access_file import FILE_NAME as ACCESS_NAME
 from hqconsole.errors import HqError
 from hqconsole.home import (
-    BROKER_CERTIFICATE_NAME,
-    BROKER_KEY_NAME,
     BROKER_READY_NAME,
     BROKERS_VARIABLE,
-    CA_NAME,
     SUPERVISOR_LOCK_NAME,
-    TLS_FOLDER_NAME,
     HqSettings,
     hub_state,
     read_hq_settings,
@@ -86,7 +82,7 @@ def listening(settings: HqSettings) -> Listening:
     """
     host: str | None = None
     ports: dict[str, int] = {}
-    tls: bool | None = None
+    in_tls: bool | None = None
     for url in settings.brokers:
         parts = urlsplit(url)
         if parts.scheme not in _PORTS or not parts.hostname:
@@ -95,19 +91,19 @@ def listening(settings: HqSettings) -> Listening:
             )
         encrypted = parts.scheme in {"mqtts", "wss"}
         kind = "ws" if parts.scheme in {"ws", "wss"} else "mqtt"
-        if kind in ports or host not in {None, parts.hostname} or tls not in {None, encrypted}:
+        if kind in ports or host not in {None, parts.hostname} or in_tls not in {None, encrypted}:
             raise SupervisorError(
                 "the settings name several brokers, and hq up runs one",
                 hint="hq init --broker mqtt://127.0.0.1:1883, or run hq hub beside those brokers",
             )
-        host, tls = parts.hostname, encrypted
+        host, in_tls = parts.hostname, encrypted
         ports[kind] = _PORTS[parts.scheme] if parts.port is None else parts.port
     if host is None or "mqtt" not in ports:
         raise SupervisorError(
             "the settings name no mqtt:// or mqtts:// address to listen at",
             hint="hq init --broker mqtt://127.0.0.1:1883",
         )
-    return Listening(host, ports["mqtt"], ports.get("ws"), bool(tls))
+    return Listening(host, ports["mqtt"], ports.get("ws"), bool(in_tls))
 
 
 def supervise(home: Path, *, plain_text_on_network: bool = False) -> None:
@@ -142,11 +138,11 @@ def _check_tls(home: Path, where: Listening) -> None:
     Raises:
         SupervisorError: TLS is to be spoken and there is no certificate, or the other way round.
     """
-    folder = home / TLS_FOLDER_NAME
-    has_certificate = (folder / BROKER_CERTIFICATE_NAME).exists()
+    files = tls.tls_files(home)
+    has_certificate = files.broker.exists()
     if where.tls and not has_certificate:
         raise SupervisorError(
-            f"there is no certificate for the broker in {folder}",
+            f"there is no certificate for the broker, {files.broker}",
             hint=f"hq tls init --host {where.host}",
         )
     if has_certificate and not where.tls and where.host not in _LOOPBACK:
@@ -307,10 +303,10 @@ class Supervisor:
             command += ["--websocket-port", str(self._where.websocket_port)]
         command += ["--access", str(self._home / ACCESS_NAME)]
         if self._where.tls:
-            tls = self._home / TLS_FOLDER_NAME
-            command += ["--tls-cert", str(tls / BROKER_CERTIFICATE_NAME)]
-            command += ["--tls-key", str(tls / BROKER_KEY_NAME)]
-            command += ["--tls-client-ca", str(tls / CA_NAME)]
+            files = tls.tls_files(self._home)
+            command += ["--tls-cert", str(files.broker), "--tls-key", str(files.broker_key)]
+            if tls.is_mutual(self._home):
+                command += ["--tls-client-ca", str(files.ca)]
         if self._plain_text:
             command.append("--plain-text-on-network")
         self._broker.start(command, os.environ)
