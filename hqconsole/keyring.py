@@ -107,13 +107,15 @@ class Keyring:
         self.keys = tuple(keys)
         self.entries: tuple[KeyEntry, ...] = tuple(one.entry for one in keys)
         self.stolen = frozenset(one.public.id for one in keys if one.stolen_at is not None)
-        followed = Trust(Trusted(recovery=recovery)).follow(self.entries)
-        if followed.refused or not followed.trust.newest:
-            raise KeyringError(
-                "the chain of HQ's keys contradicts itself: its entries do not follow each other",
-                hint=f"put {FOLDER_NAME}/{CHAIN_NAME} back from its backup",
-            )
-        self._trusted = followed.trust.kept
+        trust = Trust(Trusted(recovery=recovery))
+        for one in keys:
+            trust = trust.follow([one.entry]).trust
+            if trust.newest != one.public.id:
+                raise KeyringError(
+                    "the chain of HQ's keys contradicts itself: its entries do not follow",
+                    hint=f"put {FOLDER_NAME}/{CHAIN_NAME} back from its backup",
+                )
+        self._trusted = trust.kept
         self._counting = {one.public.id: one.public for one in keys if one.stolen_at is None}
         private = {seed.id: seed for seed in seeds}
         self.here = frozenset(private)
