@@ -28,6 +28,7 @@ _REPEATS_BEFORE_PROOF = 3
 """So many hellos in a row that seem to be repeats: the machine may have been put back whole."""
 _CHALLENGES_PER_DEVICE = 4
 _TOO_MANY_SECONDS = 60.0
+_UNPROVED_SECONDS = 2.0
 
 
 class Hellos:
@@ -122,6 +123,9 @@ class Hellos:
                 del challenges[next(iter(challenges))]
             challenges[hello.run] = self._new_id()
         challenge = challenges[hello.run]
+        if self._notary.chain_after(hello.hq_key):
+            # Its keys may be too old for it to believe the nudge; only a welcome brings new ones.
+            self._later(batch, device, hello, _UNPROVED_SECONDS)
         batch.tell(device.identity, Nudge(reason="prove that you are there", challenge=challenge))
 
     def _note_run(
