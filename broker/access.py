@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from broker.errors import AccessFileError
-from broker.topics import covers, is_topic_filter, matches
+from broker.topics import covers, has_wildcard, is_topic_filter, matches
 from buswire import topics as contract
 from buswire.access import (
     HUB_PREFIX,
@@ -311,6 +311,8 @@ class _Hub:
         return topic == self._topics.hq
 
     def _kind(self, topic: str) -> str:
+        if has_wildcard(topic):
+            return ""
         try:
             return self._topics.parse(topic).kind
         except WireError:
@@ -332,7 +334,9 @@ class _Tool:
             if known is None:
                 if len(self._hears) >= self._REMEMBERED:
                     self._hears.clear()
-                known = any(matches(rule, topic) for rule in self._reads)
+                known = not has_wildcard(topic) and any(
+                    matches(rule, topic) for rule in self._reads
+                )
                 self._hears[topic] = known
             return known
         return action is Action.SUBSCRIBE and any(covers(rule, topic) for rule in self._reads)

@@ -27,8 +27,8 @@ class Ours:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self.server = self._run(self._make(options))
         try:
+            self.server = self._run(self._make(options))
             self.addresses: Addresses = self._run(self.server.start())
         except BaseException:
             self._end_thread()

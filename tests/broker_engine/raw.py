@@ -4,6 +4,7 @@ It shares no code with the broker, so that a mistake in one is not excused by th
 """
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterable
@@ -129,14 +130,29 @@ class ClosedError(Exception):
 class Client:
     """A socket with MQTT on it; a context manager that closes it without DISCONNECT."""
 
-    def __init__(self, port: int, *, receive_buffer_bytes: int | None = None) -> None:
-        """Connect the socket; nothing is said yet."""
+    def __init__(
+        self,
+        port: int,
+        *,
+        receive_buffer_bytes: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        source: str | None = None,
+    ) -> None:
+        """Connect the socket, from an address of one's own maybe; nothing is said yet."""
         self.socket = socket.socket()
+        if source is not None:
+            self.socket.bind((source, 0))
         if receive_buffer_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         self.socket.settimeout(10 * TIME_SCALE)
         self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            try:
+                self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
+            except BaseException:
+                self.socket.close()
+                raise
         self._received = b""
         self._aside: list[Packet] = []
         self._last_packet_id = 0
@@ -187,7 +203,7 @@ class Client:
             self.socket.settimeout(max(0.001, deadline - time.monotonic()))
             try:
                 data = self.socket.recv(262_144)
-            except ConnectionError as error:
+            except (ConnectionError, ssl.SSLEOFError) as error:
                 raise ClosedError from error
             if not data:
                 raise ClosedError
