@@ -286,11 +286,12 @@ class AgentProcess:
                 self._carrier.forget()
                 self._status.connected = False
                 events.append(Unlinked())
-            case Subscribed(_, refused):
-                self._carrier.subscribed()
-                if refused:
-                    self._say(f"the broker refuses: {', '.join(refused)}")
-                    self._status.refused = tuple(sorted({*self._status.refused, *refused}))
+            case Subscribed(granted, refused):
+                self._carrier.subscribed(refused, time.monotonic())
+                before = set(self._status.refused)
+                if new := sorted(set(refused) - before):
+                    self._say(f"the broker refuses: {', '.join(new)}")
+                self._status.refused = tuple(sorted(before.union(refused) - set(granted)))
             case _Rung():
                 events.append(Rang())
             case _:

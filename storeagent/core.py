@@ -19,7 +19,6 @@ import contextlib
 import platform
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -46,60 +45,35 @@ from buswire.signing import SigningKey
 from buswire.topics import Identity, Topics
 from buswire.trust import Trusted
 from buswire.uplink import Entry, Settled
+from storeagent.core_words import (
+    Event,
+    Heard,
+    Linked,
+    Outgoing,
+    Publish,
+    Rang,
+    Subscribe,
+    Unlinked,
+)
 from storeagent.effects import Effects
 from storeagent.hearing import Hearing, Refused, further
 from storeagent.inbox import Inbox
 from storeagent.limits import Limits
 from storeagent.memory import Memory
 from storeagent.outbox import Outbox
+from storeagent.refusals import Refusals
 
-# --- events --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Linked:
-    """The link is up; nothing is subscribed on it yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unlinked:
-    """The link is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """A message arrived."""
-
-    topic: str
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Rang:
-    """Time has passed, or another process has written the outbox: do what is due."""
-
-
-Event = Linked | Unlinked | Heard | Rang
-
-# --- what is to be done after a batch ------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Send this; when it gets lost, the protocol sends it again by itself."""
-
-    topic: str
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Subscribe:
-    """Make the subscriptions these, all of them and no other."""
-
-    filters: tuple[str, ...]
-
-
-Outgoing = Publish | Subscribe
+__all__ = [
+    "AgentCore",
+    "Event",
+    "Heard",
+    "Linked",
+    "Outgoing",
+    "Publish",
+    "Rang",
+    "Subscribe",
+    "Unlinked",
+]
 
 _MACHINE_CHARACTERS = 100
 _UNJUDGED_LIMIT = 20
@@ -222,11 +196,12 @@ class AgentCore:
         )
         self._desk = _Desk(self.inbox, self.outbox)
         self._own_topic = topics.from_(identity)
-        self._filters: frozenset[str] = frozenset()
+        self._filters: tuple[str, ...] = ()
         self._key = key
         self._pinned = trust
         self._hearing = Hearing(identity, topics, trust)
         self._unjudged: list[Refused] = []
+        self._refusals = Refusals()
         self._wonder_at = -1e18
         self._wonders = 0
         self._link_is_up = False
@@ -277,13 +252,13 @@ class AgentCore:
                         case Rang():
                             pass
                 self._apply(self._machine.tick(now), batch, outgoing)
-                if batch.begun and self._welcome_unsaved is not None:
-                    self.memory.keep("welcome_at", self._welcome_unsaved)
+                self._save_along(now, batch)
         except BaseException:
             self.reload()
             raise
         if batch.begun:
             self._welcome_unsaved = None
+            self._refusals.saved(now)
         self.arrivals += arrivals
         return outgoing if self._link_is_up else []
 
@@ -291,7 +266,8 @@ class AgentCore:
         """When `handle` has something to do if nothing else happens; may be past, or None."""
         if self._relink:
             return 0.0 if self._link_is_up else None
-        return self._machine.next_at()
+        times = (self._machine.next_at(), self._refusals.due_at)
+        return min((at for at in times if at is not None), default=None)
 
     def reload(self) -> None:
         """Throw the machine away and make it anew from what is saved; idempotent.
@@ -389,7 +365,7 @@ class AgentCore:
             self._last_welcome_at = self._machine.last_welcome_at
         if isinstance(message, Welcome) and message.nonce == nonce:
             self._welcome_unsaved = self._wall_clock()  # for the next batch that writes anyway
-            self._judge(batch)
+            self._judge()
             if any(isinstance(effect, Learn) for effect in effects):
                 self._grow_older(message.at, batch)
         return any(isinstance(effect, Take | Reset) for effect in effects)
@@ -407,16 +383,26 @@ class AgentCore:
             if len(self._unjudged) < _UNJUDGED_LIMIT:
                 self._unjudged.append(refused)
                 return
-        batch.begin()
-        self._effects.refuse(refused.what, source=refused.source, detail=refused.detail)
+        self._refusals.add(refused.what, source=refused.source, detail=refused.detail)
 
-    def _judge(self, batch: _Batch) -> None:
+    def _judge(self) -> None:
         """HQ has told its keys: what came with others was not its word."""
         waiting, self._unjudged = self._unjudged, []
         for refused in waiting:
             if not self._hearing.trusts(refused.key_id):
-                batch.begin()
-                self._effects.refuse(refused.what, source=refused.source, detail=refused.detail)
+                self._refusals.add(refused.what, source=refused.source, detail=refused.detail)
+
+    def _save_along(self, now: float, batch: _Batch) -> None:
+        """Save what waits for the next batch that saves something, if it is one or must be."""
+        due_at = self._refusals.due_at
+        if due_at is not None and now >= due_at:
+            batch.begin()
+        if not batch.begun:
+            return
+        for refusal in self._refusals.waiting():
+            self._effects.refuse(refusal)
+        if self._welcome_unsaved is not None:
+            self.memory.keep("welcome_at", self._welcome_unsaved)
 
     def _learn_trust(self, trusted: Trusted, batch: _Batch) -> None:
         batch.begin()
@@ -434,7 +420,7 @@ class AgentCore:
                     outgoing.append(self._publish(message))
                 case Listen(region, channels):
                     filters = self.topics.filters_of_device(self.identity, region, channels)
-                    self._filters = frozenset(filters)
+                    self._filters = filters
                     outgoing.append(Subscribe(filters))
                 case Take():
                     batch.begin()
@@ -443,6 +429,12 @@ class AgentCore:
                     batch.begin()
                     self._effects.reset(effect)
                     self._facts = effect.facts
+                    # Of what was taken away and given back in between, the broker has ended the
+                    # subscriptions, and the set of channels looks the same.
+                    down = tuple(self.topics.down(channel) for channel in effect.cursors)
+                    again = tuple(one for one in self._filters if one in down)
+                    if again:
+                        outgoing.append(Subscribe(self._filters, again))
                 case Learn():
                     self._learn(effect, batch)
                 case Settled(log, cursor, position):

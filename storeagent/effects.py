@@ -18,8 +18,8 @@ The rules, each of which lost or invented work when it was left out:
   them, or what they said would be undone by the snapshot for good.
 - What HQ has forgotten is sent up as it was received, with the seal by which HQ knows it for its
   own, unless that is on its way already.
-- HQ hears of what was refused at the first, the tenth, the hundredth time: a flood of forgeries
-  must fill no outbox.
+- HQ hears of what was refused when it happens first, and when its count gets another digit: a
+  flood of forgeries must fill no outbox.
 """
 
 import contextlib
@@ -52,6 +52,7 @@ from storeagent.errors import OutboxFull
 from storeagent.inbox import Inbox
 from storeagent.memory import Lost, Memory
 from storeagent.outbox import Outbox
+from storeagent.refusals import Refusal
 
 
 class Effects:
@@ -136,16 +137,13 @@ class Effects:
         """Keep aside something that is not even a record."""
         self._inbox.put_aside(what, source=source, detail=detail, at=self._wall_clock())
 
-    def refuse(self, what: str, *, source: str, detail: str) -> None:
-        """Count something that is not HQ's word, or no word at all, and tell HQ now and then.
-
-        Args:
-            what: In one of a few words; whoever forges must not be able to choose them.
-            source: Likewise.
-            detail: What people may want to see of it.
-        """
-        times = self._inbox.put_aside(what, source=source, detail=detail, at=self._wall_clock())
-        if str(times).strip("0") == "1":
+    def refuse(self, refusal: Refusal) -> None:
+        """Count what is not HQ's word, or no word at all, and tell HQ now and then."""
+        what, source, detail, new = refusal
+        times = self._inbox.put_aside(
+            what, source=source, detail=detail, at=self._wall_clock(), times=new
+        )
+        if times == new or len(str(times)) > len(str(times - new)):
             # That HQ hears of it is no reason to stop the rest when not even the reserve has room.
             with contextlib.suppress(OutboxFull):
                 self._enqueue(

@@ -282,8 +282,8 @@ class Fleet:
                     case Disconnected():
                         device.carrier.forget()
                         events.append(Unlinked())
-                    case Subscribed():
-                        device.carrier.subscribed()
+                    case Subscribed(_, refused):
+                        device.carrier.subscribed(refused, time.monotonic())
                     case _:
                         pass
             now = time.monotonic()

@@ -325,24 +325,32 @@ class Inbox:
             "DELETE FROM taken WHERE channel = ? AND seq > ?", (channel, after)
         )
 
-    def put_aside(self, what: str, *, source: str, detail: str, at: float) -> int:
+    def put_aside(self, what: str, *, source: str, detail: str, at: float, times: int = 1) -> int:
         """Keep something that cannot be used; the same thing again is counted.
+
+        Args:
+            what: In a few words.
+            source: Where it came from.
+            detail: Of the first of its kind.
+            at: Unix time by this device's clock.
+            times: How often it came since it was last counted.
 
         Returns:
             How often it has come.
         """
-        times = self._single(
+        total = self._single(
             "INSERT INTO aside (what, source, detail, times, first_at, last_at)"
-            " VALUES (?, ?, ?, 1, ?, ?) ON CONFLICT (what, source) DO UPDATE"
-            " SET times = times + 1, last_at = max(last_at, excluded.last_at) RETURNING times",
-            (what[:500], source[:300], detail[:2000], at, at),
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (what, source) DO UPDATE"
+            " SET times = times + excluded.times, last_at = max(last_at, excluded.last_at)"
+            " RETURNING times",
+            (what[:500], source[:300], detail[:2000], times, at, at),
         )
         if self.aside_count() > ASIDE_LIMIT:
             self._connection.execute(
                 "DELETE FROM aside WHERE (what, source) IN"
                 " (SELECT what, source FROM aside ORDER BY last_at LIMIT 50)"
             )
-        return times
+        return total
 
     def asides(self, most: int = 20) -> list[Aside]:
         """What was put aside, the latest first."""

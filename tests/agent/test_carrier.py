@@ -68,6 +68,52 @@ def test_nothing_is_said_before_the_broker_listens_for_us(link: _Link, carrier: 
     assert link.calls[4:] == ["again"]
 
 
+def test_what_the_broker_refuses_is_asked_for_again(link: _Link, carrier: Carrier) -> None:
+    """Ever more slowly, as long as it is wanted; and nothing else waits for it."""
+    carrier.carry([Subscribe(("a", "b"))], 0.0)
+    carrier.subscribed(["b"], 0.0)
+    carrier.carry(_say("hello"), 0.1)
+    assert link.calls == ["+a,b", "hello"]
+    carrier.pump(0.9)
+    assert link.calls[2:] == []
+    carrier.pump(1.1)
+    assert link.calls[2:] == ["+b"]
+    carrier.subscribed(["b"], 1.1)
+    carrier.pump(3.0)
+    assert link.calls[3:] == []
+    carrier.pump(3.2)
+    assert link.calls[3:] == ["+b"]
+    carrier.subscribed((), 3.2)
+    carrier.pump(1_000.0)
+    assert link.calls[4:] == []
+    carrier.carry([Subscribe(("a",))], 1_000.0)
+    assert link.calls[4:] == ["-b"]
+
+
+def test_what_is_refused_and_not_wanted_any_more_is_forgotten(
+    link: _Link, carrier: Carrier
+) -> None:
+    """Nor is it unsubscribed, for it never was subscribed; and a new connection begins anew."""
+    carrier.carry([Subscribe(("a", "b"))], 0.0)
+    carrier.subscribed(["b"], 0.0)
+    carrier.carry([Subscribe(("a",))], 0.5)
+    carrier.pump(1_000.0)
+    assert link.calls == ["+a,b"]
+    carrier.carry([Subscribe(("a", "b"))], 1_000.0)
+    carrier.subscribed(["b"], 1_000.0)
+    carrier.connected()
+    carrier.pump(2_000.0)
+    assert link.calls == ["+a,b", "+b"]
+
+
+def test_what_may_have_been_ended_is_subscribed_again(link: _Link, carrier: Carrier) -> None:
+    """Although it is subscribed as far as we know."""
+    carrier.carry([Subscribe(("a", "b", "c"))], 0.0)
+    carrier.subscribed()
+    carrier.carry([Subscribe(("a", "b", "d"), again=("b",))], 1.0)
+    assert link.calls == ["+a,b,c", "-c", "+b,d"]
+
+
 def test_a_link_without_room_is_offered_one_message_a_round(link: _Link, carrier: Carrier) -> None:
     """What does not fit waits in order; a round costs one offer, not one for each message."""
     link.room = 2

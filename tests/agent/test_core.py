@@ -125,6 +125,17 @@ def test_a_snapshot_arrives_for_a_new_set_version(device: Device, hq: HeadOffice
     assert device.core.inbox.unsure_count() == 0
 
 
+def test_a_snapshot_subscribes_again_to_channels_that_stayed(
+    device: Device, hq: HeadOffice
+) -> None:
+    """A role that was taken away and given back has lost its subscription at the broker."""
+    hq.set_version = Cursor(3, ids("a", 3))
+    outgoing = device.handle(Unlinked(), Linked())
+    (renewed,) = [o for o in device.handle(*hq.hear(outgoing)) if isinstance(o, Subscribe)]
+    assert renewed.filters == TOPICS.filters_of_device(ME, "east", hq.logs)
+    assert set(renewed.again) == {TOPICS.down(channel) for channel in hq.logs}
+
+
 def test_hqs_word_about_lost_entries_is_kept(device: Device, hq: HeadOffice) -> None:
     """The largest number stays, although HQ's number shrinks as the log grows again."""
     hq.lost = {"act": 7}

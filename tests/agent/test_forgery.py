@@ -269,6 +269,7 @@ def test_a_forgery_is_refused_and_changes_nothing(
         device.handle(forged)
     assert _state(device) == before
     counted = sum(aside.times for aside in device.core.inbox.asides())
+    counted += sum(refusal.times for refusal in device.core._refusals.waiting())
     assert counted + len(device.core._unjudged) == 3
     device.handle(hq.lay(topic, message))
     # Where a hello is under way about the stranger's key, the genuine reason for one waits.
@@ -411,6 +412,27 @@ def test_a_flood_of_forgeries_fills_neither_outbox_nor_disk(device: Device, hq: 
     assert f"refused: {UNKNOWN_KEY}" in said
 
 
+def test_a_flood_does_not_keep_the_disk_writing(device: Device) -> None:
+    """One at a time, as on a slow line: the first is saved at once, the rest every ten seconds."""
+    device.go_on(1.0)
+    commits: list[str] = []
+
+    def trace(statement: str) -> None:
+        if statement.startswith("COMMIT"):
+            commits.append(statement)
+
+    device.database.connection.set_trace_callback(trace)
+    for _ in range(1_000):
+        device.handle(Heard(TO, b"storebus/1\n{}"))
+        device.now += 0.02
+    device.now += 10.0
+    assert device.core.next_at() <= device.now
+    device.handle(Rang())
+    device.database.connection.set_trace_callback(None)
+    assert 2 <= len(commits) <= 5
+    assert [aside.times for aside in device.core.inbox.asides()] == [1_000]
+
+
 def test_refusals_go_on_when_the_outbox_is_full(hq: HeadOffice) -> None:
     """Not even the reserve has room: the count is kept, and nothing is held up."""
     limits = Limits(rows=1, reserve_rows=0)
@@ -423,12 +445,13 @@ def test_refusals_go_on_when_the_outbox_is_full(hq: HeadOffice) -> None:
     assert device.core.outbox.head("act") == 1
 
 
-def test_what_is_refused_is_said_at_the_first_tenth_hundredth_time(
+def test_what_is_refused_is_said_first_and_with_each_further_digit(
     device: Device, hq: HeadOffice
 ) -> None:
     """HQ hears how often it came by then, and where."""
     for _ in range(150):
         device.talk(Heard(TO, b"storebus/1\n{}"))
+        device.go_on(10.0)
     told = [str(one["detail"]) for one in hq.said("trouble")]
     assert [detail.split(":")[0] for detail in told] == [
         f"on {TO}, 1 so far",
