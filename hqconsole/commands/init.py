@@ -46,7 +46,7 @@ def init(
       hq init
       hq init --broker mqtts://bus.example.com:8883 --timezone Europe/Paris
     """  # noqa: D301 - click reads \b as: leave the lines as they are
-    from hqconsole import keyring  # noqa: PLC0415 - cryptography, which help does not need
+    from hqconsole.hub_identity import prepare  # noqa: PLC0415 - help needs neither
     from hqconsole.zones import time_zone  # noqa: PLC0415 - reads the list of all zones
 
     for url in brokers:
@@ -68,16 +68,16 @@ def init(
     # The ledger first: settings without one would look like a head office that lost its disk.
     # And settings that are there already mean that there was a ledger: it is never made anew.
     create = not changed or (home / FILE_NAME).exists()
-    with open_ledger(home, create=create) as ledger, ledger.write() as connection:
-        if not changed:
-            keyring.create(home, at=time.time())
-        write_settings(path, written)
-        write_audit(
-            connection,
-            "settings" if changed else "init",
-            changed=sorted(key for key in written if written[key] != before.get(key)),
-            **{key: written[key] for key in ("name", "brokers") if key in written},
-        )
+    with open_ledger(home, create=create) as ledger:
+        prepare(home, ledger, root=settings.root, at=time.time())
+        with ledger.write() as connection:
+            write_settings(path, written)
+            write_audit(
+                connection,
+                "settings" if changed else "init",
+                changed=sorted(key for key in written if written[key] != before.get(key)),
+                **{key: written[key] for key in ("name", "brokers") if key in written},
+            )
     narrate(f"{settings.name} is {'changed' if changed else 'set up'} in {home}")
     if not changed:
         _narrate_next(home)
@@ -88,15 +88,19 @@ def _narrate_next(home: Path) -> None:
 
     at = _at(home)
     recovery = home / keyring.FOLDER_NAME / keyring.RECOVERY_NAME
+    steps = {
+        f"hq roster import FILE{at}": "the stores",
+        f"hq device add STORE DEVICE{at}": "a bundle for each device",
+        f"hq up{at}": "broker and hub",
+        "storeagent join BUNDLE": "on the device, then: storeagent run",
+    }
+    width = max(map(len, steps))
     narrate(
         f"\n! the recovery key lies in {recovery}\n"
         "  It mends a lost or stolen key without going to every store. Move it offline now, two\n"
         "  copies in two safe places, and delete it here; whoever has it can pose as head office.\n"
-        f"\nwhat comes next:\n"
-        f"  hq roster import FILE{at}                 the stores\n"
-        f"  hq device add STORE DEVICE{at}            a bundle for each device\n"
-        f"  hq up{at}                                 broker and hub\n"
-        "  storeagent join BUNDLE, storeagent run      on the device"
+        "\nwhat comes next:\n"
+        + "\n".join(f"  {step:{width}}  {what}" for step, what in steps.items())
     )
 
 

@@ -13,6 +13,7 @@ main = CommandGroup(
         "\b\n"
         "Examples:\n"
         "  hq init && hq roster import stores.csv\n"
+        "  hq device add S017 till-1 --roles manager     a bundle for storeagent join\n"
         "  hq up                                         broker and hub, in the foreground\n"
         "  hq publish 'Pull lot 2231' --all --kind recall --needs done --priority urgent\n"
         "  hq status                                     one line for each directive\n"
@@ -46,8 +47,10 @@ main = CommandGroup(
             "incidents": (f"{_COMMANDS}.troubles:incidents", "What an operator should know."),
         },
         "Trust": {
+            "device": (f"{_COMMANDS}.device:device", "Let devices in, and shut them out."),
             "key": (f"{_COMMANDS}.key:key", "Head office's own keys: rotate, recover."),
             "tool": (f"{_COMMANDS}.tool:tool", "Programs of yours that listen at the broker."),
+            "tls": (f"{_COMMANDS}.tls:tls", "Encrypted links: a CA, and a certificate."),
             "verify": (f"{_COMMANDS}.verify:verify", "Check every signature in the ledger."),
             "evidence": (f"{_COMMANDS}.evidence:evidence", "Prove a directive and its answers."),
             "audit": (f"{_COMMANDS}.audit:audit", "Who did what here."),

@@ -22,7 +22,7 @@ from hqconsole.ledger.organisation import assign_roles
 @click.option("--all-roles", is_flag=True, help="All roles of the store, also later ones.")
 @home_option("hq")
 def assign(store: str, device: str, roles: Sequence[str], all_roles: bool, home: Path) -> None:
-    """Say which of its store's roles a device serves. The device may still be to come.
+    """Say which of its store's roles a device serves that was added (hq device add).
 
     \b
     Examples:

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
+from buswire.signing import key_id
 from hqconsole.audience import Mailbox
 from hqconsole.ledger.views import serves
 
@@ -23,6 +24,17 @@ DEVICES = (
     " device.first_heard_at, device.version, device.install, device.clock_offset_seconds,"
     " (SELECT sum(pending) FROM uplink WHERE uplink.device_no = device.no), store.roles"
     " FROM store JOIN device ON device.store_no = store.no"
+    " WHERE {where} ORDER BY store.id, device.name"
+)
+ENROLLED = (
+    "SELECT store.id, device.name, device.state, device.roles, store.roles, device_key.key_id,"
+    " bundle.device_key, bundle.expires_at, device.online, device.last_heard_at,"
+    " (SELECT machine FROM device_run WHERE device_no = device.no ORDER BY last_at DESC LIMIT 1),"
+    " bundle.machine, device.kept_bytes, device.allowed_bytes, device.revoked_at"
+    " FROM store JOIN device ON device.store_no = store.no"
+    " LEFT JOIN device_key ON device_key.no = device.key_no"
+    " LEFT JOIN bundle ON bundle.id = (SELECT id FROM bundle WHERE device_no = device.no"
+    " AND used_at IS NULL AND withdrawn_at IS NULL ORDER BY made_at DESC LIMIT 1)"
     " WHERE {where} ORDER BY store.id, device.name"
 )
 _ROSTER = (
@@ -73,6 +85,40 @@ def devices(connection: sqlite3.Connection, *, store: str | None = None) -> list
             "backlog": row[9] or 0,
         }
         for row in connection.execute(DEVICES.format(where=where), values)
+    ]
+
+
+def enrolled(
+    connection: sqlite3.Connection,
+    *,
+    store: str | None = None,
+    device: str | None = None,
+    state: str | None = None,
+) -> list[dict[str, Any]]:
+    """The devices as they were let in: state, key, what is kept of them, on which machine."""
+    parts, values = ["1"], list[str]()
+    for column, value in (("store.id", store), ("device.name", device), ("device.state", state)):
+        if value is not None:
+            parts.append(f"{column} = ?")
+            values.append(value)
+    return [
+        {
+            "store": row[0],
+            "device": row[1],
+            "state": row[2],
+            "roles": json.loads(row[4] if row[3] is None else row[3]),
+            "all_roles": row[3] is None,
+            "key": None if row[2] == "revoked" else row[5],
+            "waiting_key": None if row[6] is None else key_id(bytes(row[6])),
+            "invited_until_at": row[7],
+            "online": bool(row[8]),
+            "last_heard_at": row[9] or None,
+            "machine": row[10] or row[11] or "",
+            "kept_bytes": row[12],
+            "allowed_bytes": row[13],
+            "revoked_at": row[14] if row[2] == "revoked" else None,
+        }
+        for row in connection.execute(ENROLLED.format(where=" AND ".join(parts)), values)
     ]
 
 

@@ -62,11 +62,12 @@ class Field:
 
     def hub(self, *events: Any) -> list[Publish]:
         """Let a hub that has just come up hear these, and do what is due."""
-        topics = read_hq_settings(self.home).topics
+        settings = read_hq_settings(self.home)
         with open_ledger(self.home) as ledger:
             desk = Desk(
                 ledger,
-                topics,
+                settings.topics,
+                confirm=settings.confirms,
                 keyring=Keyring.load(self.home),
                 draw=lambda: 0.5,
                 new_id=new_id,

@@ -132,17 +132,20 @@ def test_25000_stores_are_imported_shown_and_issued_to(
     assert "0 of 25,000" in run("status")[1]
 
 
-def test_assign_makes_a_device_and_refuses_a_role_that_the_store_lacks(
-    run: Run, home: Path
+def test_assign_changes_what_a_device_serves_that_was_added(
+    run: Run, home: Path, tmp_path: Path
 ) -> None:
-    """The device may be still to come; None stands for all roles, also later ones."""
+    """It may be still to join; a role that its store lacks, or a stranger, is refused."""
+    for store, device in (("S4", "office"), ("S1", "till-1")):
+        assert run("device", "add", store, device, "-o", str(tmp_path / "bundle"))[0] == 0
     assert run("roster", "assign", "S4", "office", "--role", "manager", "--role", "clerk")[0] == 0
     assert run("roster", "assign", "S1", "till-1", "--all-roles")[0] == 0
     found = {row["store"]: row for row in json.loads(run("roster", "devices", "--json")[1])}
     assert found["S4"]["roles"] == ["clerk", "manager"]
     assert found["S1"]["all_roles"]
     assert found["S4"]["last_heard_at"] is None
-    for words in (("S5", "x", "--role", "manager"), ("S99", "x", "--all-roles")):
+    strangers = (("S5", "x", "--all-roles"), ("S99", "x", "--all-roles"))
+    for words in (*strangers, ("S1", "till-1", "--role", "warehouse")):
         code, _, errors = run("roster", "assign", *words)
         assert code == 1
         assert "hint:" in errors
