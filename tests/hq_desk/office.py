@@ -199,6 +199,7 @@ class Office:
             "start": 1,
             "machine": "PC-1",
             "clock_at": self.at,
+            "hq_key": self.keys.signing(self.at).id,
         }
         return Hello(**(values | fields))
 
