@@ -76,7 +76,7 @@ __all__ = [
 ]
 
 _MACHINE_CHARACTERS = 100
-_UNJUDGED_LIMIT = 20
+_UNJUDGED_LIMIT = 200
 """How many messages of unknown keys wait for HQ to tell whether the keys are its own."""
 _WONDER_MOST_SECONDS = 120.0
 
