@@ -6,6 +6,7 @@ the latest incidents only.
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 _ROWS_PER_SOURCE = 50
@@ -85,6 +86,29 @@ def record_incident(
     connection.execute(
         "DELETE FROM incident WHERE no <= (SELECT max(no) FROM incident) - ?", (_INCIDENTS,)
     )
+
+
+def acknowledge(
+    connection: sqlite3.Connection, numbers: Sequence[int] | None, *, at: float, by: str
+) -> list[int]:
+    """Note that an operator knows of incidents; what goes on is then raised again.
+
+    Args:
+        connection: In a write transaction.
+        numbers: Which; None for all that nobody has acknowledged.
+        at: The present time.
+        by: Who knows.
+
+    Returns:
+        The numbers of those that were open until now.
+    """
+    rows = connection.execute(
+        "UPDATE incident SET acknowledged_at = ?1, acknowledged_by = ?2"
+        " WHERE acknowledged_at IS NULL"
+        " AND (?3 IS NULL OR no IN (SELECT value FROM json_each(?3))) RETURNING no",
+        (at, by, None if numbers is None else json.dumps(list(numbers))),
+    ).fetchall()
+    return sorted(no for (no,) in rows)
 
 
 def record_standing_incident(
