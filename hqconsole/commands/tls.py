@@ -204,11 +204,11 @@ def _anyone_joined(home: Path) -> bool:
 
 def _narrate_next(settings: HqSettings, hosts: Sequence[str], home: Path, *, changed: bool) -> None:
     """Say what is left to do: the broker has to listen there, and everyone to know."""
-    from hqconsole.certificates import ALWAYS_NAMED  # noqa: PLC0415 - cryptography
+    from hqconsole.certificates import ALWAYS_NAMED, covers  # noqa: PLC0415 - cryptography
 
     named = [host for host in hosts if host not in ALWAYS_NAMED]
     encrypted = _hosts_of(settings, tls=True)
-    missing = [host for host in encrypted if host not in hosts]
+    missing = [host for host in encrypted if not covers(hosts, host)]
     if missing:
         narrate(f"! stores are sent to {_listed(missing)}, and the certificate is not for that:")
         words = " ".join(f"--host {host}" for host in dict.fromkeys([*named, *missing]))

@@ -44,6 +44,7 @@ def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: P
     with open_ledger(chain.hq_home) as ledger, ledger.write() as connection:
         put_aside(connection, source="somewhere", reason="odd", payload=b"?", at=1.0)
         record_incident(connection, "restored", at=1.0, device_no=None)
+    chain.hq("tls", "init")
     directive = written["hq publish"]["id"]
     written |= {
         "storeagent status": chain.device("status", "--json"),
@@ -61,6 +62,7 @@ def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: P
         "hq roster import": chain.hq("roster", "import", str(tmp_path / "stores.csv"), "--json"),
         "hq quarantine": chain.hq("quarantine", "--json"),
         "hq incidents": chain.hq("incidents", "--json"),
+        "hq tls show": chain.hq("tls", "show", "--json"),
     }
     assert written.keys() == COMMANDS.keys()
     first = {
