@@ -5,7 +5,9 @@ Each method counts what really happened: a fault that finds nothing to break is 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from buswire.topics import Identity
@@ -151,13 +153,17 @@ class Faults:
             world.keys.rotate(world.timeline.between(0.5, 4.0))
             world.hq.keys_changed()
 
-    def keys_recovered(self) -> None:
-        """HQ's keys are lost, or stolen: it begins anew with the recovery key."""
-        world = self.world
-        stolen = world.timeline.chance(0.5)
-        world.counts[f"HQ keys {'stolen' if stolen else 'lost'}"] += 1
-        world.keys.recover(stolen=stolen)
-        world.hq.keys_changed()
+    def keys_lost(self) -> None:
+        """HQ's keys are lost: it begins anew with the recovery key."""
+        self.world.counts["HQ keys lost"] += 1
+        self.world.keys.recover(stolen=False)
+        self.world.hq.keys_changed()
+
+    def keys_stolen(self) -> None:
+        """Somebody else has HQ's keys, and HQ has noticed: what they sealed counts no longer."""
+        self.world.counts["HQ keys stolen"] += 1
+        self.world.keys.recover(stolen=True)
+        self.world.hq.keys_changed()
 
     def revoked(self) -> None:
         """A device is revoked, and joins again some time later."""
@@ -230,6 +236,19 @@ class Faults:
             self._new_disk(
                 machine, self.world.timeline.random.choice(self._images[machine.identity])
             )
+
+    def put_back_whole(self) -> None:
+        """A virtual machine goes on where it was when its image was taken, with its agent."""
+        machine = self._machine(lambda one: one.identity in self._images)
+        if machine is None:
+            return
+        home = self.world.timeline.random.choice(self._images[machine.identity])
+        if home.process is None or home.joined is None:
+            return
+        self.world.counts["devices put back whole"] += 1
+        self.world.journal.put_back_whole[machine.identity] += 1
+        self._new_disk(machine, home)
+        machine.start(replace(home.process))
 
     def _new_disk(self, machine: Machine, home: Home) -> None:
         machine.kill()
@@ -324,8 +343,9 @@ class Faults:
             return
         random = self.world.timeline.random
         roles = random.choice([None, list(present), list(present[:1]), list(present[1:])])
-        self.world.counts["devices changed roles"] += 1
-        self.world.hq.assign_roles(machine.identity.store, machine.identity.device, roles)
+        with contextlib.suppress(HqError):  # the ledger may be from before it joined
+            self.world.hq.assign_roles(machine.identity.store, machine.identity.device, roles)
+            self.world.counts["devices changed roles"] += 1
 
     def new_store(self) -> None:
         """A store opens, with a device or two."""

@@ -20,8 +20,6 @@ from buswire.trust import KeyEntry, Trusted, announce
 from hqconsole.keyring import Announced, Keyring
 from tests.simulation.timeline import Timeline
 
-_OLD_MESSAGES_SECONDS = 7.0
-
 
 class Seeds:
     """Draws keys, apart from all other chance of a world."""
@@ -58,9 +56,10 @@ def remembered_signatures() -> Iterator[None]:
 class HqKeys:
     """HQ's chain of keys; what the hub asks of it, it asks of the keyring of this moment."""
 
-    def __init__(self, timeline: Timeline, seeds: Seeds) -> None:
+    def __init__(self, timeline: Timeline, seeds: Seeds, *, under_way_seconds: float) -> None:
         self._timeline = timeline
         self._seeds = seeds
+        self._under_way_seconds = under_way_seconds
         self._recovery = seeds.key()
         self._private: list[SigningKey] = []
         self._chain: list[Announced] = []
@@ -83,7 +82,8 @@ class HqKeys:
 
         And what the key of before signed has arrived: no device listens to three of them.
         """
-        return self._chain[-1].signs_at + _OLD_MESSAGES_SECONDS <= self._timeline.wall_clock()
+        arrived_at = self._chain[-1].signs_at + self._under_way_seconds
+        return arrived_at <= self._timeline.wall_clock()
 
     def rotate(self, overlap_seconds: float) -> None:
         """Announce another key, which signs after the overlap."""

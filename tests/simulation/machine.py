@@ -7,11 +7,12 @@ them: gather events, hand them over in batches, carry what comes out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from buskit.database import DatabaseFull
 from buskit.link import Publication
-from buswire.device import Timing
+from buswire.device import Process, Timing
 from buswire.signing import SigningKey
 from buswire.topics import Identity
 from buswire.trust import Trusted
@@ -51,6 +52,8 @@ class Home(NamedTuple):
 
     database: bytes
     joined: Joined | None = None
+    process: Process | None = None
+    """Of the agent that ran, in an image of a whole virtual machine."""
 
 
 class _Wire:
@@ -128,8 +131,9 @@ class Machine:
         )
 
     def home(self) -> Home:
-        """An image of the disk as it is."""
-        return Home(self.disk.database.serialize(), self.joined)
+        """An image of the machine as it is."""
+        process = None if self.core is None else replace(self.core.process)
+        return Home(self.disk.database.serialize(), self.joined, process)
 
     def join(self, joined: Joined) -> None:
         """Go on with this key; the agent runs again if the machine has power."""
@@ -144,8 +148,8 @@ class Machine:
 
     # --- power and network -----------------------------------------------------------------------
 
-    def start(self) -> None:
-        """The machine has power; the agent starts, if it has joined."""
+    def start(self, process: Process | None = None) -> None:
+        """The machine has power; the agent starts, if it has joined; or goes on as it was."""
         if self.core is not None or self.gone:
             return
         timeline = self.world.timeline
@@ -163,6 +167,7 @@ class Machine:
             wall_clock=self.wall_clock,
             roles=self.roles,
             timing=TIMING,
+            process=process,
         )
         self._due_at = None
         self._carrier = Carrier(_Wire(self), qos=0)  # type: ignore[arg-type]

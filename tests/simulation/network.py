@@ -14,6 +14,8 @@ from paho.mqtt.client import topic_matches_sub
 
 from tests.simulation.timeline import Timeline
 
+DOUBLED_MOST_SECONDS = 5.0
+"""A duplicate may come so long after the packet itself."""
 _matches = functools.cache(topic_matches_sub)
 
 
@@ -127,7 +129,7 @@ class Session:
         timeline.at(at, arrive)
         if timeline.chance(weather.duplication):
             counts["messages doubled"] += 1
-            timeline.at(at + timeline.between(0.0, 5.0), arrive)
+            timeline.at(at + timeline.between(0.0, DOUBLED_MOST_SECONDS), arrive)
 
 
 class Network:

@@ -54,7 +54,7 @@ class World:
         self.topics = Topics()
         self.network = Network(self.timeline, self.counts)
         self.seeds = Seeds(seed)
-        self.keys = HqKeys(self.timeline, self.seeds)
+        self.keys = HqKeys(self.timeline, self.seeds, under_way_seconds=scenario.under_way_seconds)
         self.machines: list[Machine] = []
         self.roster: dict[str, StoreRow] = {}
         self.closed: set[str] = set()
