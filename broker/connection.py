@@ -151,13 +151,17 @@ class Connection:
         if self._closed is None and pending > self._limits.outgoing_bytes:
             self.end(CloseReason.TOO_SLOW, f"{pending} bytes are not read")
 
-    def held_bytes(self) -> int:
-        """Measure what is in memory because of this client, its session's queue included."""
+    @property
+    def session(self) -> Session | None:
+        """The session that this is the connection of; None before CONNECT and after the end."""
+        session = self._session
+        return session if session is not None and session.outlet is self else None
+
+    def socket_bytes(self) -> int:
+        """Measure what is in memory on the way to this client and from it, queues not included."""
         if self._closed is not None:
             return self._counted_out_bytes
-        session = self._session
-        queued = session.waiting_bytes if session is not None and session.outlet is self else 0
-        return self._out_bytes + self._writer.pending_bytes() + self._framer.held_bytes + queued
+        return self._out_bytes + self._writer.pending_bytes() + self._framer.held_bytes
 
     def end(self, reason: CloseReason, detail: str = "") -> None:
         """Cut the connection; what could be sent at once was sent. Idempotent.

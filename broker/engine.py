@@ -12,6 +12,7 @@ signature, so that an upgrade that moves one fails there and not in a shop.
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 from amqtt.broker import Broker
@@ -113,23 +114,35 @@ class StorebusBroker(Broker):
         It may be called in the middle of a fan-out, so sessions are forgotten a turn later.
         """
         surroundings = self._surroundings
+        waiting, loop = surroundings.waiting, surroundings.loop
         surroundings.flusher.flush()  # what only waited for the end of this turn is not waiting
-        limit_bytes = surroundings.limits.waiting_bytes
-        connected = [(connection.held_bytes(), connection) for connection in self._connections]
-        away = [(s.waiting_bytes, s) for s in self.router.sessions.values() if s.outlet is None]
-        total_bytes = sum(held for held, _ in connected) + sum(held for held, _ in away)
-        if total_bytes <= limit_bytes:
-            return total_bytes
-        holders = sorted([*connected, *away], key=lambda pair: pair[0], reverse=True)
-        for held_bytes, holder in holders:
-            if total_bytes <= limit_bytes * 7 // 8:
+        sockets_bytes = 0
+        holders: list[tuple[int, Connection | None, Session | None]] = []
+        for connection in self._connections:
+            socket_bytes = connection.socket_bytes()
+            sockets_bytes += socket_bytes
+            session = connection.session
+            queued_bytes = session.waiting_bytes if session is not None else 0
+            if socket_bytes or queued_bytes:
+                holders.append((socket_bytes + queued_bytes, connection, session))
+        holders += [
+            (session.waiting_bytes, None, session)
+            for session in self.router.sessions.values()
+            if session.outlet is None and session.waiting_bytes
+        ]
+        if sockets_bytes + waiting.queued_bytes <= waiting.limit_bytes:
+            return sockets_bytes + waiting.queued_bytes
+        holders.sort(key=lambda holder: holder[0], reverse=True)
+        for held_bytes, connection_or_none, session in holders:
+            if sockets_bytes + waiting.queued_bytes <= waiting.limit_bytes * 7 // 8:
                 break
-            total_bytes -= held_bytes
-            if isinstance(holder, Connection):
-                holder.end(CloseReason.MEMORY, f"{held_bytes} bytes")
-            elif isinstance(holder, Session):
-                surroundings.loop.call_soon(self.router.crowd_out, holder)
-        return total_bytes
+            if connection_or_none is not None:
+                sockets_bytes -= connection_or_none.socket_bytes()
+                connection_or_none.end(CloseReason.MEMORY, f"{held_bytes} bytes")
+            if session is not None:
+                session.clear()
+                loop.call_soon(partial(self.router.crowd_out, session, now=loop.time()))
+        return sockets_bytes + waiting.queued_bytes
 
     def end_connections(self) -> None:
         """Cut every connection; the tasks that serve them end soon after."""

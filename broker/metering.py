@@ -6,8 +6,12 @@ argument. What happens to who is over a limit is decided by whoever asks.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 from broker.limits import Rate
+
+# What a place in a queue takes beside the message itself.
+_ENTRY_BYTES = 200
 
 
 class Bucket:
@@ -82,21 +86,42 @@ class Meter:
         return 0.0 if self._over_since is None else now - self._over_since
 
 
+class Held(Protocol):
+    """What can wait in several queues at once, and takes its memory once."""
+
+    holders: int
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes."""
+        ...
+
+
 class Waiting:
     """The bytes that wait for all clients together, as an estimate that is never too low.
 
-    What leaves a socket's buffer is not told, so the sum only has to be exact when it matters: once
-    the estimate is over the limit it is measured, and who holds most has to go.
+    Messages in queues are counted exactly, a shared one once. What leaves a socket's buffer is not
+    told, so the whole only has to be exact when it matters: once the estimate is over the limit it
+    is measured, and who holds most has to go.
 
     Attributes:
         limit_bytes: What all may hold together.
+        queued_bytes: Of the messages in queues.
     """
 
-    __slots__ = ("_estimate", "_is_relieving", "_relieve", "_threshold", "limit_bytes")
+    __slots__ = (
+        "_estimate",
+        "_is_relieving",
+        "_relieve",
+        "_threshold",
+        "limit_bytes",
+        "queued_bytes",
+    )
 
     def __init__(self, limit_bytes: int) -> None:
         """Start with nothing."""
         self.limit_bytes = limit_bytes
+        self.queued_bytes = 0
         self._threshold = limit_bytes
         self._estimate = 0
         self._is_relieving = False
@@ -105,6 +130,24 @@ class Waiting:
     def on_limit(self, relieve: Callable[[], int]) -> None:
         """Take what is called above the limit: it measures, relieves and returns what is left."""
         self._relieve = relieve
+
+    def hold(self, message: Held) -> None:
+        """Count a message that goes into a queue."""
+        size_bytes = _ENTRY_BYTES
+        if not message.holders:
+            size_bytes += message.size_bytes
+        message.holders += 1
+        self.queued_bytes += size_bytes
+        self.change(size_bytes)
+
+    def release(self, message: Held) -> None:
+        """Count a message that leaves a queue."""
+        message.holders -= 1
+        size_bytes = _ENTRY_BYTES
+        if not message.holders:
+            size_bytes += message.size_bytes
+        self.queued_bytes -= size_bytes
+        self._estimate -= size_bytes
 
     def change(self, size_bytes: int) -> None:
         """Count bytes that wait from now on, or, negative, that do not any more."""

@@ -126,9 +126,10 @@ class Message:
         payload: The bytes, never looked into.
         qos: As published, or as granted to a will.
         retain: As published.
+        holders: How many queues it is in, so that what it takes is counted once.
     """
 
-    __slots__ = ("_frame", "_qos0", "payload", "qos", "retain", "topic")
+    __slots__ = ("_frame", "_qos0", "holders", "payload", "qos", "retain", "topic")
 
     def __init__(self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False) -> None:
         """Take what a PUBLISH or a will holds; the topic must be a valid topic name."""
@@ -136,6 +137,7 @@ class Message:
         self.payload = payload
         self.qos = qos
         self.retain = retain
+        self.holders = 0
         self._qos0: bytes | None = None
         self._frame: bytes | None = None
 

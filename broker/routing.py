@@ -149,13 +149,14 @@ class Router:
             self._forget(session)
         return len(expired)
 
-    def crowd_out(self, session: Session) -> None:
-        """Forget the session of a client that is away, to make room. Idempotent."""
-        if session.outlet is None and self.sessions.get(session.client_id) is session:
+    def crowd_out(self, session: Session, *, now: float) -> None:
+        """End a session, to make room, whether its client is here or not. Idempotent."""
+        if session.outlet is not None:
+            self.detach(session, session.outlet, publish_will=True, now=now)
+        if self.sessions.get(session.client_id) is session:
             log.warning(
-                "the session of client %r is forgotten with %d messages waiting: %s",
+                "the session of client %r is forgotten: %s",
                 session.client_id,
-                session.waiting_messages,
                 CloseReason.MEMORY.value,
             )
             self._forget(session)

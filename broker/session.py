@@ -113,7 +113,7 @@ class Session:
             self._overflow()
             return
         self._waiting_bytes += size
-        self._together.change(size)
+        self._together.hold(message)
         if outlet is not None and not self._queue and len(self._inflight) < self._max_inflight:
             self._send(outlet, message, qos, retain)
         else:
@@ -155,15 +155,17 @@ class Session:
                 self._free(message)
 
     def _free(self, message: Message) -> None:
-        size = message.size_bytes
-        self._waiting_bytes -= size
-        self._together.change(-size)
+        self._waiting_bytes -= message.size_bytes
+        self._together.release(message)
 
     def clear(self) -> None:
         """Drop what is in flight and queued, because the session ends. Idempotent."""
-        self._together.change(-self._waiting_bytes)
-        self._waiting_bytes = 0
+        for message, _, _ in self._inflight.values():
+            if message is not None:
+                self._free(message)
         self._inflight.clear()
+        for queued, _, _ in self._queue:
+            self._free(queued)
         self._queue.clear()
 
     def resume(self, outlet: Outlet) -> None:

@@ -11,6 +11,7 @@ Invariants: nothing here waits; after `lost` was called nothing more is called.
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import Callable
@@ -26,6 +27,9 @@ from websockets.typing import Subprotocol
 
 from broker.errors import CloseReason, ConnectionClosedError, ProtocolError
 from broker.limits import Limits
+
+# The library would log a trace for each handshake that is garbage, as often as a stranger likes.
+_SILENT = logging.Logger("websockets", logging.CRITICAL + 1)
 
 Peer = tuple[str, int]
 """Address and port of the other end."""
@@ -228,7 +232,9 @@ class WebSocketReader(StreamReader):
         self._limits = limits
         self._handshake_bytes = 0
         self._protocol = writer.protocol = ServerProtocol(
-            subprotocols=[Subprotocol("mqtt")], max_size=limits.connect_packet_bytes
+            subprotocols=[Subprotocol("mqtt")],
+            max_size=limits.connect_packet_bytes,
+            logger=_SILENT,
         )
         self._writer = writer
         self._receiver: Receiver = cast("Receiver", None)
@@ -256,12 +262,15 @@ class WebSocketReader(StreamReader):
                     )
                 )
                 return
-        self._protocol.receive_data(data)
         try:
+            self._protocol.receive_data(data)
             payload = b"".join([self._take(event) for event in self._protocol.events_received()])
         except ConnectionClosedError as error:
             self._writer.send_pending()
             self._receiver.failed(error)
+            return
+        except Exception as error:  # some bytes make the library stumble over itself
+            self._receiver.failed(ProtocolError(f"a WebSocket that cannot go on: {error!r}"))
             return
         self._writer.send_pending()
         if payload:

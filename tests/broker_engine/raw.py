@@ -145,14 +145,14 @@ class Client:
         if receive_buffer_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         self.socket.settimeout(10 * TIME_SCALE)
-        self.socket.connect(("127.0.0.1", port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if tls is not None:
-            try:
+        try:
+            self.socket.connect(("127.0.0.1", port))
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls is not None:
                 self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
-            except BaseException:
-                self.socket.close()
-                raise
+        except BaseException:
+            self.socket.close()
+            raise
         self._received = b""
         self._aside: list[Packet] = []
         self._last_packet_id = 0
