@@ -137,7 +137,7 @@ def invite(
     connection.execute(
         "UPDATE device SET state = 'invited' WHERE no = ? AND state <> 'active'", (device_no,)
     )
-    bundle_id = new_id()[:BUNDLE_ID_CHARACTERS]
+    bundle_id = new_id()[-BUNDLE_ID_CHARACTERS:]
     connection.execute(
         "INSERT INTO bundle (id, device_no, token_hash, invite, made_at, made_by, expires_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",

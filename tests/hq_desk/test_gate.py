@@ -14,12 +14,10 @@ from buswire.messages import (
     Alert,
     Bye,
     Heads,
-    Hello,
     Hub,
     Join,
     Joined,
     Nudge,
-    Receipt,
     Record,
     Records,
     Reply,
@@ -35,7 +33,6 @@ from hqconsole.desk import Heard, Linked, Tick
 from hqconsole.ledger import enrolment
 from tests.hq_desk.office import (
     AT,
-    INSTALL,
     OTHER,
     RUN,
     SIBLING,
@@ -296,10 +293,3 @@ def test_a_hello_that_names_channels_of_others_learns_nothing(office: Office) ->
     strange = {"store/S2/any": Cursor(3, "c" * 32), "all/clerk": Cursor(4, "d" * 32)}
     assert office.hello(cursors=strange).forgot is False
     assert office.hello(cursors={"all/any": Cursor(3, "c" * 32)}).forgot is True
-
-
-def test_hello_is_a_hello(office: Office) -> None:
-    """The forgeries above are of messages that are taken when they are real."""
-    assert isinstance(office.hear(office.a_hello(install=INSTALL))[0], Welcome)
-    assert isinstance(office.a_hello(), Hello)
-    assert Receipt(directive="d" * 32, role="any", state=State.READ)
