@@ -10,12 +10,19 @@ from typing import Any
 
 import pytest
 
+from buskit.database import Database
+from buswire.joining import decode_bundle
 from buswire.topics import Identity, Topics
 from hqconsole import desk as hq
 from hqconsole.commands.main import main as hq_main
+from hqconsole.desk import Desk
+from hqconsole.keyring import Keyring
 from hqconsole.ledger.opening import open_ledger
 from storeagent import core as agent
 from storeagent.database import database_path, open_agent_database
+from storeagent.join_home import JoinHome
+from storeagent.joining import Joining
+from storeagent.keys import read_key
 from storeagent.main import main as agent_main
 
 ROSTER = "store_id,name,region,timezone,roles\nS1,One,East,UTC,manager\nS2,Two,East,UTC,manager\n"
@@ -43,21 +50,48 @@ class Chain:
         assert code == 0, said.err
         return json.loads(said.out.splitlines()[0]) if "--json" in words else None
 
+    def join(self, bundle: Path) -> None:
+        """Do with a bundle what `storeagent join` does, without a broker."""
+        place = JoinHome(self.device_home, decode_bundle(bundle.read_bytes()))
+        place.make()
+        draft = place.prepare()
+        joining = Joining(place.bundle, draft, new_id=new_id, machine="PC-1")
+        with open_ledger(self.hq_home) as ledger:
+            desk = self._desk(ledger)
+            desk.handle([hq.Linked()], 1000.0)
+            answers = desk.handle([hq.Heard(joining.topic, joining.ask())], 1001.0)
+        joined = [joining.hear(one.topic, one.payload) for one in answers]
+        assert joined[0] is not None
+        assert joined[0].verdict == "accepted"
+        place.finish(draft, certificate=joined[0].certificate)
+
+    def _desk(self, ledger: Database) -> Desk:
+        return Desk(
+            ledger,
+            Topics(),
+            keyring=Keyring.load(self.hq_home),
+            draw=random.Random(1).random,
+            new_id=new_id,
+            wall_clock=time.time,
+        )
+
     def carry(self) -> None:
         """Let the hub and the daemon talk until both have nothing left to say."""
-        new_id = lambda: os.urandom(16).hex()  # noqa: E731 - the same for both
-        draw = random.Random(1).random
+        identity = Identity("S1", "till-1")
         with (
             open_ledger(self.hq_home) as ledger,
             open_agent_database(database_path(self.device_home)) as database,
         ):
             topics = Topics()
-            desk = hq.Desk(ledger, topics, draw=draw, new_id=new_id, wall_clock=time.time)
+            desk = self._desk(ledger)
+            key = read_key(self.device_home, identity, topics.root)
             device = agent.AgentCore(
                 database,
-                Identity("S1", "till-1"),
+                identity,
                 topics,
-                draw=draw,
+                key=key.signing_key,
+                trust=key.trust,
+                draw=random.Random(2).random,
                 new_id=new_id,
                 wall_clock=time.time,
                 roles=["manager"],
@@ -77,6 +111,11 @@ class Chain:
                 down = [agent.Rang()]
 
 
+def new_id() -> str:
+    """A random id."""
+    return os.urandom(16).hex()
+
+
 @pytest.fixture
 def chain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Chain:
     """Two stores, and a device in the first."""
@@ -84,6 +123,8 @@ def chain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Chain:
     (tmp_path / "stores.csv").write_text(ROSTER, encoding="utf-8")
     made.hq("init")
     made.hq("roster", "import", str(tmp_path / "stores.csv"))
-    made.device("init", "--store", "S1", "--device", "till-1", "--role", "manager")
+    bundle = tmp_path / "bundle"
+    made.hq("device", "add", "S1", "till-1", "--roles", "manager", "-o", str(bundle))
+    made.join(bundle)
     made.carry()
     return made

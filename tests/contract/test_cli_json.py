@@ -62,6 +62,13 @@ def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: P
         "hq roster import": chain.hq("roster", "import", str(tmp_path / "stores.csv"), "--json"),
         "hq quarantine": chain.hq("quarantine", "--json"),
         "hq incidents": chain.hq("incidents", "--json"),
+        "hq device list": chain.hq("device", "list", "--json"),
+        "hq key list": chain.hq("key", "list", "--json"),
+        "hq tool add": chain.hq("tool", "add", "dash", "--json"),
+        "hq tool list": chain.hq("tool", "list", "--json"),
+        "hq verify": chain.hq("verify", "--json"),
+        "hq audit": chain.hq("audit", "--json"),
+        "storeagent join": chain.device("join", str(tmp_path / "bundle"), "--json"),
         "hq tls show": chain.hq("tls", "show", "--json"),
     }
     assert written.keys() == COMMANDS.keys()
@@ -77,6 +84,7 @@ def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: P
         assert keys == expected[command], command
     assert planned.keys() == _fields(COMMANDS["hq publish"]) - {"id", "short_id"}
     assert written["hq status"]["directives"][0].keys() == _fields(COMMANDS["hq status"], 1)
+    assert written["hq key list"]["keys"][0].keys() == _fields(COMMANDS["hq key list"], 1)
 
 
 @pytest.mark.parametrize(
