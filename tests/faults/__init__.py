@@ -1,0 +1,1 @@
+"""The long suites: `make faults`, or `python -m tests.faults`."""
