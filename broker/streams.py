@@ -29,7 +29,7 @@ from broker.errors import CloseReason, ConnectionClosedError, ProtocolError
 from broker.limits import Limits
 
 # The library would log a trace for each handshake that is garbage, as often as a stranger likes.
-_SILENT = logging.Logger("websockets", logging.CRITICAL + 1)
+_SILENT = logging.Logger("websockets", logging.CRITICAL + 1)  # noqa: LOG001  # nobody hears it
 
 Peer = tuple[str, int]
 """Address and port of the other end."""
@@ -230,10 +230,11 @@ class WebSocketReader(StreamReader):
         """Wait for the HTTP request of the handshake."""
         super().__init__(connected)
         self._limits = limits
-        self._handshake_bytes = 0
+        self._is_admitted = False
+        self._unadmitted_bytes = 0
         self._protocol = writer.protocol = ServerProtocol(
             subprotocols=[Subprotocol("mqtt")],
-            max_size=limits.connect_packet_bytes,
+            max_size=limits.packet_bytes,
             logger=_SILENT,
         )
         self._writer = writer
@@ -247,23 +248,11 @@ class WebSocketReader(StreamReader):
     def admit(self) -> None:
         """Learn that the client is authenticated, and may send larger frames. Called once."""
         super().admit()
-        self._protocol.max_size = self._limits.packet_bytes
+        self._is_admitted = True
 
     def received(self, data: bytes) -> None:
         """Take bytes of the WebSocket protocol; the socket's call."""
-        if self._protocol.state is CONNECTING:
-            # The library reads up to a MiB of header lines; it also keeps what comes behind them.
-            self._handshake_bytes += len(data)
-            if self._handshake_bytes > self._limits.handshake_bytes:
-                self._receiver.failed(
-                    ConnectionClosedError(
-                        CloseReason.PACKET_TOO_LARGE,
-                        f"a WebSocket handshake of more than {self._limits.handshake_bytes} bytes",
-                    )
-                )
-                return
-        try:
-            self._protocol.receive_data(data)
+        self._protocol.receive_data(data)
             payload = b"".join([self._take(event) for event in self._protocol.events_received()])
         except ConnectionClosedError as error:
             self._writer.send_pending()
@@ -275,6 +264,8 @@ class WebSocketReader(StreamReader):
         self._writer.send_pending()
         if payload:
             self._receiver.received(payload)
+        if not self._is_admitted and self._protocol.state <= OPEN:
+            self._limit_stranger(len(data))
         if broken := self._protocol.parser_exc:
             detail = f"a WebSocket that cannot go on: {broken}"
             self._receiver.failed(
@@ -284,6 +275,20 @@ class WebSocketReader(StreamReader):
             )
         elif self._protocol.state > OPEN:
             self._receiver.ended()
+
+    def _limit_stranger(self, received_bytes: int) -> None:
+        """Bound what is kept before CONNECT: the library takes a MiB, of header lines alone."""
+        self._unadmitted_bytes += received_bytes
+        limits = self._limits
+        most = limits.connect_packet_bytes
+        if self._protocol.state is CONNECTING:
+            most = limits.handshake_bytes
+        if self._unadmitted_bytes > most:
+            self._receiver.failed(
+                ConnectionClosedError(
+                    CloseReason.PACKET_TOO_LARGE, f"more than {most} bytes and no CONNECT in them"
+                )
+            )
 
     def _take(self, event: Any) -> bytes:
         if isinstance(event, Request):
