@@ -26,6 +26,9 @@ from storeagent.settings import LOCK_NAME, STATUS_NAME, AgentSettings, read_agen
 from storeagent.silence import not_heard_words
 from storeagent.work import zone_of
 
+_NOT_LET_IN = ("not authorized", "bad user name or password")
+"""How brokers refuse (MQTT 3.1.1, table 3.1: return codes 4 and 5)."""
+
 
 @dataclass(slots=True)
 class DaemonStatus:
@@ -196,6 +199,12 @@ def _notices(found: dict[str, Any], least_free_bytes: int) -> list[str]:
         notices.append(daemon["problem"])
     if daemon["running"] and not daemon["connected"] and daemon["failure"]:
         notices.append(f"no connection: {daemon['failure']}")
+        if any(word in daemon["failure"].lower() for word in _NOT_LET_IN):
+            notices.append(
+                "the broker does not know this device by its password: head office may have "
+                "revoked it, or let it join elsewhere. To let it in again: hq device rotate "
+                f"{found['device']} there, then here: storeagent join BUNDLE"
+            )
     if daemon["refused"]:
         notices.append(f"the broker refuses: {', '.join(daemon['refused'])}")
     free_bytes = _free_bytes(found["home"])
