@@ -290,6 +290,19 @@ def number_of(connection: sqlite3.Connection, directive_id: str) -> int | None:
     return None if row is None else int(row[0])
 
 
+def is_here(connection: sqlite3.Connection, document: Directive | Cancel, data: bytes) -> bool:
+    """Whether HQ has this very document, byte by byte."""
+    if isinstance(document, Cancel):
+        table, key, directive = "cancel", "directive_id", document.directive
+    else:
+        table, key, directive = "directive", "id", document.id
+    row = connection.execute(
+        f"SELECT data FROM {table} JOIN doc ON doc.no = doc_no WHERE {key} = ?",
+        (directive,),
+    ).fetchone()
+    return row is not None and bytes(row[0]) == data
+
+
 def adopt(
     connection: sqlite3.Connection,
     data: bytes,
