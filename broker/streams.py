@@ -252,7 +252,8 @@ class WebSocketReader(StreamReader):
 
     def received(self, data: bytes) -> None:
         """Take bytes of the WebSocket protocol; the socket's call."""
-        self._protocol.receive_data(data)
+        try:
+            self._protocol.receive_data(data)
             payload = b"".join([self._take(event) for event in self._protocol.events_received()])
         except ConnectionClosedError as error:
             self._writer.send_pending()
