@@ -127,7 +127,7 @@ class Stream:
                 self._put(websocket.request())
             self._inside = True
             self.ready = websocket is None or websocket.is_open
-        if self._ended and not self.ready:
+        if self._ended and not (self.ready and self._incoming):
             reason = "the peer closed the connection during the handshake"
             raise ConnectionAbortedError(self.trouble or reason)
 
@@ -304,8 +304,11 @@ class Stream:
         return data
 
     def pending(self) -> int:
-        """Return how many bytes can be had without the descriptor becoming readable."""
-        return len(self._incoming)
+        """Return how many bytes can be had without the descriptor becoming readable.
+
+        The end counts as one: with TLS it can be there while the system knows of none.
+        """
+        return len(self._incoming) or int(self._ended)
 
     def send(self, buffer: bytes | bytearray) -> int:
         """Take all of `buffer`; it leaves with the next `flush`.

@@ -187,6 +187,29 @@ def test_what_was_changed_on_its_way_is_not_taken(place: Place, make_link: MakeL
         assert one.next(Received).topic == "bent/b"
 
 
+@pytest.mark.parametrize("newest", [True, False])
+def test_a_goodbye_of_tls_is_the_end_although_the_network_stays(
+    place: Place, make_link: MakeLink, newest: bool
+) -> None:
+    """A broker that says that nothing more will come, and does not close: told, and left."""
+    server = server_context(*place.ca.issue("half", "127.0.0.1"), newest=newest)
+
+    def behave(one: socket.socket) -> None:
+        tls = server.wrap_socket(one.dup(), server_side=True)
+        tls.recv(4096)
+        tls.sendall(b"\x20\x02\x00\x00")
+        with contextlib.suppress(OSError):
+            tls.unwrap()  # the link closes instead of answering
+        tls.close()
+
+    with Pretender(behave) as broker:
+        one = make_link(f"mqtts://127.0.0.1:{broker.port}", tls=place.trusted)
+        for _ in range(3):
+            one.next(Connected)
+            assert one.next(Disconnected).reason == "the broker closed the connection"
+        one.link.stop()
+
+
 # Whom to trust.
 
 
@@ -301,6 +324,24 @@ def test_when_the_second_look_shows_nothing_the_first_counts(
         one = make_link(f"mqtts://localhost:{broker.port}", tls=place.trusted)
         assert failure(one).endswith(": the broker's certificate is not for localhost")
         assert looks >= 2
+        one.link.stop()
+
+
+def test_a_second_look_does_not_take_longer(place: Place, make_link: MakeLink) -> None:
+    """A broker that refuses to be looked at twice is given up when its time is over."""
+    server = server_context(*place.ca.issue("first", "elsewhere"))
+
+    def once(one: socket.socket) -> None:
+        if broker.accepted % 2:
+            with contextlib.suppress(ssl.SSLError):
+                server.wrap_socket(one.dup(), server_side=True).close()
+
+    with Pretender(once) as broker:
+        one = make_link(
+            f"mqtts://localhost:{broker.port}", tls=place.trusted, connect_timeout_seconds=0.4
+        )
+        assert failure(one).endswith(": the broker's certificate is not for localhost")
+        wait_until(lambda: broker.accepted >= 4, what="the next attempt")
         one.link.stop()
 
 
