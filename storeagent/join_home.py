@@ -24,7 +24,6 @@ from buswire.topics import Identity, Topics
 from storeagent.database import database_path, open_agent_database
 from storeagent.joining import Draft, JoinError, draw_draft
 from storeagent.keys import (
-    DRAFT_NAME,
     DeviceKey,
     peek_key,
     seed_of,
@@ -32,7 +31,7 @@ from storeagent.keys import (
     write_key,
 )
 from storeagent.memory import Memory
-from storeagent.settings import parse_settings
+from storeagent.settings import DRAFT_NAME, parse_settings
 from storeagent.setup import make_device_home, planned_settings, save_settings
 
 _CA_NAME = "join.pem"

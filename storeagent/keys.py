@@ -21,12 +21,10 @@ from buswire.signing import KeyText, PublicKey, SigningKey
 from buswire.topics import Identity
 from buswire.trust import Trusted
 from storeagent.errors import AgentError
-from storeagent.settings import HINT_CREATE
+from storeagent.settings import HINT_CREATE, hint_to_join
 
 FORMAT = 1
 KEY_NAME = "device.key"
-DRAFT_NAME = "join.key"
-"""What a device has drawn while it joins; see `join_home`."""
 CA_NAME = "ca.pem"
 CERTIFICATE_NAME = "client.pem"
 CERTIFICATE_KEY_NAME = "client.key"
@@ -120,10 +118,9 @@ def read_key(home: Path, identity: Identity, root: str) -> DeviceKey:
     try:
         key = _read(path)
     except SecretMissing as error:
-        hint = HINT_CREATE
-        if (home / DRAFT_NAME).exists():
-            hint = "it had begun to join: say `storeagent join BUNDLE` again with the same bundle"
-        raise KeyFileError(f"{identity} has not joined: there is no {path}", hint=hint) from error
+        raise KeyFileError(
+            f"{identity} has not joined: there is no {path}", hint=hint_to_join(home)
+        ) from error
     if (key.identity, key.root) != (identity, root):
         raise KeyFileError(
             f"{path} is the key of {key.identity} below {key.root}, "

@@ -18,9 +18,13 @@ from storeagent.limits import SETTINGS_NAME, Limits
 
 LOCK_NAME = "daemon.lock"
 STATUS_NAME = "daemon.json"
+DRAFT_NAME = "join.key"
+"""What a device has drawn while it joins; see `join_home`."""
 HINT_CREATE = (
     "ask head office for a bundle (hq device add STORE DEVICE), then: storeagent join BUNDLE"
 )
+
+_HINT_GO_ON = "it had begun to join: say `storeagent join BUNDLE` again with the same bundle"
 
 DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 
@@ -79,6 +83,11 @@ class AgentSettings:
         return Topics(self.root)
 
 
+def hint_to_join(home: Path) -> str:
+    """What to do in a home whose device has not joined yet."""
+    return _HINT_GO_ON if (home / DRAFT_NAME).exists() else HINT_CREATE
+
+
 def read_agent_settings(home: Path) -> AgentSettings:
     """Read and check the settings of a home.
 
@@ -90,7 +99,7 @@ def read_agent_settings(home: Path) -> AgentSettings:
 
     path = home / SETTINGS_NAME
     try:
-        return parse_settings(read_settings(path, hint_create=HINT_CREATE))
+        return parse_settings(read_settings(path, hint_create=hint_to_join(home)))
     except (WireError, SettingsError) as error:
         raise SettingsError(f"{path}: {error}", hint=error.hint) from error
 
