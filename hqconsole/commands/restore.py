@@ -11,7 +11,8 @@ from buskit.locks import FileLock
 from buskit.terminal import narrate
 from hqconsole.commands.common import by_option, write_audit
 from hqconsole.errors import HqError
-from hqconsole.home import HUB_LOCK_NAME, read_hq_settings
+from hqconsole.home import HUB_LOCK_NAME, new_id, read_hq_settings
+from hqconsole.ledger.carrying import Carried
 from hqconsole.ledger.opening import FILE_NAME
 from hqconsole.ledger.restoring import restore_ledger
 
@@ -43,11 +44,12 @@ def restore(file: Path, yes: bool, by: str, home: Path) -> None:
                     "this replaces the ledger; say --yes where nobody can be asked"
                 )
             click.confirm(f"put {file} in the place of the ledger in {home}?", abort=True, err=True)
-        kept = restore_ledger(
+        kept, carried = restore_ledger(
             home,
             file,
             at=time.time(),
             by=by,
+            new_id=new_id,
             record=lambda connection: write_audit(
                 connection, "restore", file=str(file.absolute()), by=by
             ),
@@ -57,7 +59,25 @@ def restore(file: Path, yes: bool, by: str, home: Path) -> None:
     narrate(f"the ledger is as it was in {file}")
     if kept is not None:
         narrate(f"the one that was there is kept as {kept}")
+    narrate(_about_identities(carried))
     narrate(
         "start the hub now: what the stores know and this ledger has forgotten comes back from\n"
         "them, directives and answers alike; hq status says what is still being asked for"
     )
+
+
+def _about_identities(carried: Carried | None) -> str:
+    if carried is None:
+        return (
+            "! who is let in is as it was in that file too, since no other ledger could be read:\n"
+            "  revoke again who was revoked since (hq device revoke), and make new bundles for\n"
+            "  devices that joined since (hq device rotate)"
+        )
+    words = "who is let in and who is shut out stays as it was until now"
+    if carried.left_out:
+        named = ", ".join(carried.left_out[:5]) + (" ..." if len(carried.left_out) > 5 else "")
+        words += (
+            f"\n! {len(carried.left_out)} devices are left out, the file does not have their"
+            f" stores: {named}\n  import the roster (hq roster import), then: hq device add STORE DEVICE"
+        )
+    return words

@@ -22,12 +22,12 @@ def version(connection: sqlite3.Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def raise_version(connection: sqlite3.Connection) -> None:
+def raise_version(connection: sqlite3.Connection, *, above: int = 0) -> None:
     """Something that the access file shows has changed; durable with the caller's transaction."""
     connection.execute(
-        "INSERT INTO meta (key, value) VALUES (?, 1)"
-        " ON CONFLICT (key) DO UPDATE SET value = value + 1",
-        (_VERSION,),
+        "INSERT INTO meta (key, value) VALUES (?1, ?2 + 1)"
+        " ON CONFLICT (key) DO UPDATE SET value = max(value, ?2) + 1",
+        (_VERSION, above),
     )
 
 

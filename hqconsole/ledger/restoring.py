@@ -17,6 +17,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from buskit.database import Database, DatabaseError, DatabaseMissing
 from buskit.database_copy import copy_database
@@ -25,6 +26,7 @@ from buskit.database_opening import Terms, connect, identify
 from buskit.files import replace, sync_folder
 from buskit.locks import FileLock
 from hqconsole.errors import HqError
+from hqconsole.ledger.carrying import Carried, Identities, carry_identities, read_identities
 from hqconsole.ledger.opening import FILE_NAME, open_ledger
 from hqconsole.ledger.schema import APPLICATION_ID, MIGRATIONS
 from hqconsole.ledger.troubles import record_incident
@@ -36,25 +38,38 @@ _COMPANIONS = ("-wal", "-shm")
 _BUSY_SECONDS = 10.0
 
 
+class Restored(NamedTuple):
+    """What became of the ledger that was there."""
+
+    kept: Path | None
+    """Where it is; None if there was none."""
+    carried: Carried | None
+    """What of it is in force as before; None if it could not be read."""
+
+
 def restore_ledger(
     home: Path,
     copy: Path,
     *,
     at: float,
     by: str = "",
+    new_id: Callable[[], str],
     record: Callable[[sqlite3.Connection], None] = lambda _: None,
-) -> Path | None:
+) -> Restored:
     """Put a copy of the ledger in its place; durable when it returns.
+
+    Who is let in and who is out stays as it is in the ledger that was there (`carrying`).
 
     Args:
         home: HQ's home; the caller holds its hub's lock.
         copy: What `hq backup` wrote, or any other copy of a ledger.
         at: The present time.
         by: Who does it.
+        new_id: A random 128-bit id.
         record: Writes into the ledger that is put in place what else is to stand there.
 
     Returns:
-        Where the ledger that was there is kept; None if there was none.
+        Where the ledger that was there is kept, and what was taken over from it.
 
     Raises:
         DatabaseError: The copy is missing, no ledger, newer than this program, or damaged.
@@ -63,11 +78,31 @@ def restore_ledger(
     workshop = home / _WORKSHOP
     shutil.rmtree(workshop, ignore_errors=True)  # of a restore that was killed
     workshop.mkdir(mode=0o700)
+    carried: Carried | None = None
+
+    def complete(connection: sqlite3.Connection) -> None:
+        nonlocal carried
+        if identities is not None:
+            carried = carry_identities(connection, identities, new_id=new_id)
+        record(connection)
+
+    identities = _identities_of(home)
     try:
-        prepared = _prepare(workshop, copy, at=at, by=by, record=record)
-        return _swap(home, prepared)
+        prepared = _prepare(workshop, copy, at=at, by=by, complete=complete)
+        return Restored(_swap(home, prepared), carried)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _identities_of(home: Path) -> Identities | None:
+    """Who is let in by the present ledger; None where it cannot be read."""
+    if not (home / FILE_NAME).exists():
+        return None
+    try:
+        with open_ledger(home) as ledger, ledger.read() as connection:
+            return read_identities(connection)
+    except (DatabaseError, sqlite3.Error):
+        return None  # damaged, or not ours: whoever restores it is told
 
 
 def _prepare(
@@ -76,7 +111,7 @@ def _prepare(
     *,
     at: float,
     by: str,
-    record: Callable[[sqlite3.Connection], None],
+    complete: Callable[[sqlite3.Connection], None],
 ) -> Path:
     """Copy the copy, so that it is never changed; check it, and bring it up to date."""
     if not copy.is_file():
@@ -102,7 +137,7 @@ def _prepare(
             record_incident(
                 connection, RESTORED, at=at, device_no=None, copy=str(copy.absolute()), by=by
             )
-            record(connection)
+            complete(connection)
         ledger.checkpoint()
     return target
 
