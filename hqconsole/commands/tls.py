@@ -1,7 +1,8 @@
 """`tls`: its verbs, for head office's own CA and the broker's certificate."""
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hqconsole.ledger import store_views
 from hqconsole.ledger.opening import open_ledger
 
 _HERE = "hqconsole.commands.tls"
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened at
 _MUTUAL_WORDS = {
     True: "devices and hubs must show a certificate, too; a device gets it when it joins",
     False: "devices and hubs need no certificate of their own",
@@ -76,7 +78,7 @@ def init(hosts: Sequence[str], mutual: bool | None, home: Path) -> None:
     settings = read_hq_settings(home)
     joined, was_mutual = _anyone_joined(home), authority.is_mutual(home)
     if not hosts and not authority.has_tls(home):
-        hosts = _hosts_of(settings)
+        hosts = _hosts_of(_addresses(settings))
     change = authority.init_tls(home, hosts, mutual=mutual)
     state, files = change.state, authority.tls_files(home.absolute())
     if change.new_ca or change.new_certificate or state.mutual != was_mutual:
@@ -184,17 +186,18 @@ def show(home: Path, as_json: bool) -> int:
     return 1 if state.troubles else 0
 
 
-def _hosts_of(settings: HqSettings, *, tls: bool | None = None) -> list[str]:
-    """The hosts of the brokers in the settings; all, or those of encrypted addresses only."""
+def _addresses(settings: HqSettings) -> list[Address]:
+    """The brokers in the settings, as far as they are addresses: whoever uses one says more."""
     found = []
     for url in settings.brokers:
-        try:
-            address = Address.parse(url)
-        except LinkSettingsError:
-            continue  # whoever connects to it says so
-        if tls is None or address.tls == tls:
-            found.append(address.host)
+        with contextlib.suppress(LinkSettingsError):
+            found.append(Address.parse(url))
     return found
+
+
+def _hosts_of(addresses: Iterable[Address]) -> list[str]:
+    """The hosts that stores may call; not "all addresses of this machine", which nobody can."""
+    return [one.host for one in addresses if one.host not in _EVERYWHERE]
 
 
 def _anyone_joined(home: Path) -> bool:
@@ -207,8 +210,8 @@ def _narrate_next(settings: HqSettings, hosts: Sequence[str], home: Path, *, cha
     from hqconsole.certificates import ALWAYS_NAMED, covers  # noqa: PLC0415 - cryptography
 
     named = [host for host in hosts if host not in ALWAYS_NAMED]
-    encrypted = _hosts_of(settings, tls=True)
-    missing = [host for host in encrypted if not covers(hosts, host)]
+    encrypted = [one for one in _addresses(settings) if one.tls]
+    missing = [host for host in _hosts_of(encrypted) if not covers(hosts, host)]
     if missing:
         narrate(f"! stores are sent to {_listed(missing)}, and the certificate is not for that:")
         words = " ".join(f"--host {host}" for host in dict.fromkeys([*named, *missing]))

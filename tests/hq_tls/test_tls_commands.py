@@ -61,6 +61,18 @@ def test_without_hosts_it_takes_those_of_the_settings(run: Run, tmp_path: Path) 
     assert tls_state(tmp_path / "hq").hosts[:2] == ("bus.example.com", "203.0.113.7")
 
 
+def test_a_broker_that_listens_everywhere_is_nobodys_name(run: Run, tmp_path: Path) -> None:
+    """The address that stands for all of a machine's is in no certificate and is not missed."""
+    run("init", "--broker", "mqtts://0.0.0.0:8883")
+    code, _, said = run("tls", "init")
+    assert code == 0
+    assert tls_state(tmp_path / "hq").hosts == ("localhost", "127.0.0.1", "::1")
+    assert "name what stores call the broker" in said
+    said = run("tls", "init", "--host", "bus.example.com")[2]
+    assert "0.0.0.0" not in said
+    assert "start broker and hub again" in said
+
+
 def test_hosts_that_stores_are_sent_to_are_missed(run: Run) -> None:
     """The command that is shown mends it and keeps what was there."""
     run("tls", "init", "--host", "one.example.com")
