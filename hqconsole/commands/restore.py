@@ -78,6 +78,6 @@ def _about_identities(carried: Carried | None) -> str:
         named = ", ".join(carried.left_out[:5]) + (" ..." if len(carried.left_out) > 5 else "")
         words += (
             f"\n! {len(carried.left_out)} devices are left out, the file does not have their"
-            f" stores: {named}\n  import the roster (hq roster import), then: hq device add STORE DEVICE"
+            f" stores: {named}\n  import the roster, then: hq device add STORE DEVICE"
         )
     return words
