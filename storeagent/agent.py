@@ -59,10 +59,10 @@ from storeagent.database import database_path, open_agent_database
 from storeagent.errors import AgentError, OutboxFull
 from storeagent.hooks import Hooks
 from storeagent.keys import DeviceKey, read_key, tls_settings
+from storeagent.own_names import own_version
 from storeagent.settings import LOCK_NAME, AgentSettings, read_agent_settings
 from storeagent.silence import Silence, not_heard_words
 from storeagent.status import DaemonStatus, read_status, write_status
-from storeagent.version import own_version
 from storeagent.work import zone_of
 
 _POLL_SECONDS = 1.0
@@ -437,7 +437,7 @@ class AgentProcess:
             self._say("HQ is heard again")
             return
         last_at = self._status.last_welcome_at
-        zone = zone_of(self._core.memory.facts().timezone)
+        zone = zone_of(self._core.facts.timezone)
         self._say(not_heard_words(last_at, now_at=time.time(), zone=zone))
 
     def _tell_status(self, *, at_once: bool = False) -> None:

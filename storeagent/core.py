@@ -16,7 +16,6 @@ Invariants:
 """
 
 import contextlib
-import platform
 import sqlite3
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -61,6 +60,7 @@ from storeagent.inbox import Inbox
 from storeagent.limits import Limits
 from storeagent.memory import Memory
 from storeagent.outbox import Outbox
+from storeagent.own_names import own_machine
 from storeagent.refusals import Refusals
 
 __all__ = [
@@ -75,7 +75,6 @@ __all__ = [
     "Unlinked",
 ]
 
-_MACHINE_CHARACTERS = 100
 _UNJUDGED_LIMIT = 200
 """How many messages of unknown keys wait for HQ to tell whether the keys are its own."""
 _WONDER_MOST_SECONDS = 120.0
@@ -296,6 +295,11 @@ class AgentCore:
         return self._last_welcome_at
 
     @property
+    def facts(self) -> StoreFacts:
+        """What HQ says about this store; reads nothing."""
+        return self._facts
+
+    @property
     def trusted(self) -> Trusted:
         """HQ's keys that are trusted now."""
         return self._hearing.trusted
@@ -306,9 +310,7 @@ class AgentCore:
         """Count the start of a process, and give the database its id if it has none."""
         starts = self.memory.number("starts")
         if process is None:
-            process = Process(
-                run=self._new_id(), start=starts + 1, machine=platform.node()[:_MACHINE_CHARACTERS]
-            )
+            process = Process(run=self._new_id(), start=starts + 1, machine=own_machine())
         new = not self.memory.text("install")
         if new or starts < process.start:
             with self.database.write():

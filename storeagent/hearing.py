@@ -185,7 +185,7 @@ class Hearing:
             A trust with which the message can be verified; or one that goes on towards it, where
             the chain is too long for one message; or the present one.
         """
-        if topic != self._to_topic or nonce is None:
+        if topic != self._to_topic or nonce is None or nonce.encode() not in envelope.text:
             return self._trust
         try:
             message = frame.decode_text(envelope.text)

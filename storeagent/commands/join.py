@@ -1,7 +1,6 @@
 """`join`: become a device, with a bundle from head office."""
 
 import os
-import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from buswire.access import JOIN_PREFIX
 from buswire.joining import decode_bundle
 from storeagent.errors import AgentError
 from storeagent.joining import Joining
-from storeagent.version import own_version
+from storeagent.own_names import own_machine, own_version
 
 if TYPE_CHECKING:
     from buswire.messages import Joined
@@ -94,7 +93,7 @@ def join(
             place.bundle,
             draft,
             new_id=lambda: os.urandom(16).hex(),
-            machine=platform.node()[:100],
+            machine=own_machine(),
             version=own_version(),
         )
         joined = _ask(place, joining, wait_seconds, as_json=as_json)

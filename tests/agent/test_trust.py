@@ -317,6 +317,18 @@ def test_starts_and_hellos_are_counted(hq: HeadOffice, tmp_path: Path) -> None:
     assert len(process.machine) <= 100
 
 
+def test_a_machine_with_an_odd_name_can_speak(
+    hq: HeadOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that are no text, or far too many of them, keep no hello from being sent."""
+    for name in ("caf\udce9", "x" * 5_000, ""):
+        monkeypatch.setattr("platform.node", lambda name=name: name)
+        device = Device(hq)
+        device.talk(Linked())
+        assert device.core.welcomed
+    assert hq.hellos[0].machine == "caf?"
+
+
 def test_another_database_under_the_same_process_counts_its_start(
     hq: HeadOffice, tmp_path: Path
 ) -> None:
