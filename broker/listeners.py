@@ -143,34 +143,65 @@ class Listeners:
         self._listening += listening
         door = _Door(websocket, tls)
         for one in listening:
-            task = loop.create_task(self._accept(one, door))
-            self._accepting.add(task)
-            task.add_done_callback(self._accepting.discard)
+            self._start_accepting(one, door)
         bound: int = listening[0].getsockname()[1]
         return bound
 
+    def _start_accepting(self, listening: socket.socket, door: _Door) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            loop.add_reader(listening, self._accept_some, listening, door)
+        except NotImplementedError:  # Windows' loop has no readers
+            task = loop.create_task(self._accept(listening, door))
+            self._accepting.add(task)
+            task.add_done_callback(self._accepting.discard)
+
+    def _accept_some(self, listening: socket.socket, door: _Door) -> None:
+        """Take what has come, up to a turn's share; the event loop calls again for the rest."""
+        effort = 0
+        while effort < _EFFORT_A_TURN:
+            try:
+                accepted, address = listening.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                effort += _EFFORT_REFUSED  # usually the client was gone before we came
+                if self._is_shortage(error):
+                    loop = asyncio.get_running_loop()
+                    loop.remove_reader(listening)
+                    loop.call_later(_SHORTAGE_SECONDS, self._accept_again, listening, door)
+                    return
+            else:
+                accepted.setblocking(False)
+                effort += self._arrive(accepted, (address[0], address[1]), door)
+
+    def _accept_again(self, listening: socket.socket, door: _Door) -> None:
+        if listening in self._listening:
+            self._start_accepting(listening, door)
+
     async def _accept(self, listening: socket.socket, door: _Door) -> None:
-        """Take what comes, until cancelled."""
+        """Do the same where the event loop has no readers, until cancelled."""
         loop = asyncio.get_running_loop()
         effort = 0
         while True:
             try:
                 accepted, address = await loop.sock_accept(listening)
             except OSError as error:
-                if error.errno in _SHORT_OF:
-                    self._notices.tell(
-                        "shortage", loop.time(), "no connection can be accepted: %s", error.strerror
-                    )
+                effort += _EFFORT_REFUSED
+                if self._is_shortage(error):
                     await asyncio.sleep(_SHORTAGE_SECONDS)
-                effort += _EFFORT_REFUSED  # otherwise the client was gone before we came
-            except Exception:  # a defect must not close the door for good
-                log.exception("a defect while accepting")
-                await asyncio.sleep(_SHORTAGE_SECONDS)
             else:
                 effort += self._arrive(accepted, (address[0], address[1]), door)
             if effort >= _EFFORT_A_TURN:
                 effort = 0
                 await asyncio.sleep(0)
+
+    def _is_shortage(self, error: OSError) -> bool:
+        if error.errno not in _SHORT_OF:
+            return False
+        now = asyncio.get_running_loop().time()
+        self._notices.tell("shortage", now, "no connection can be accepted: %s", error.strerror)
+        return True
 
     def _arrive(self, accepted: socket.socket, peer: Peer, door: _Door) -> int:
         loop = asyncio.get_running_loop()

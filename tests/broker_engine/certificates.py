@@ -71,12 +71,10 @@ class Authority:
         signed = builder.sign(self._key, hashes.SHA256())
         return signed.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, common_name: str, *, uri: str | None = None) -> Pair:
-        """Sign a certificate for 127.0.0.1, or with a URI as its alternative name."""
+    def issue(self, common_name: str) -> Pair:
+        """Sign a certificate for 127.0.0.1."""
         key = ec.generate_private_key(ec.SECP256R1())
-        other: x509.GeneralName = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-        if uri is not None:
-            other = x509.UniformResourceIdentifier(uri)
+        other = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         certificate = self._sign(
             _name(common_name),
             key.public_key(),

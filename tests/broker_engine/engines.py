@@ -5,14 +5,19 @@ Plain amqtt is there to show that a test of a mended defect would fail without t
 
 import asyncio
 import contextlib
+import gc
+import json
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from broker.server import Addresses, EmbeddedBroker, Status
+from tests.broker_engine.plain_amqtt import Counted, resident_bytes
 from tests.broker_engine.raw import Client
 from tests.helpers.waiting import TIME_SCALE
 
@@ -52,6 +57,34 @@ class Ours:
         result: T = self._run(calling())
         return result
 
+    def ask(self, question: str = "look") -> dict[str, Any]:
+        """Look inside, as `Plain.ask` does."""
+        inner = self.server._engine
+        if question == "publish":
+            self._run(inner.internal_message_broadcast("shown", Counted(b"x"), 0))
+        elif question == "stop":
+            self._run(self.server.stop())
+            return {}
+
+        if question == "cpu":
+            return {"cpu_seconds": self.call(time.thread_time)}
+
+        def look() -> dict[str, Any]:
+            gc.collect()
+            router = inner.router
+            tree = router.subscriptions
+            return {
+                "sessions": len(router.sessions),
+                "inflight": sum(s.waiting_messages for s in router.sessions.values()),
+                "filters": len(tree._exact) + len(tree._root.children),
+                "tasks": len(asyncio.all_tasks()) - len(inner._connections),
+                "resident_bytes": resident_bytes(),
+                "objects": len(gc.get_objects()),
+                "shown": Counted.shown,
+            }
+
+        return self.call(look)
+
     def status(self) -> Status:
         """Ask the broker for its counts."""
         return self.call(self.server.status)
@@ -75,46 +108,53 @@ Start = Callable[..., Ours]
 """Starts an embedded broker with options; it is stopped when the test is over."""
 
 
-_PLAIN = """
-import asyncio, logging
-from amqtt.broker import Broker
+NAMES_NEEDED = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": False}}
+"""amqtt's plugins for a broker that lets in whoever gives a user name.
 
-async def main():
-    authentication = "amqtt.plugins.authentication.AnonymousAuthPlugin"
-    engine = Broker({
-        "listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:0"}},
-        "plugins": {authentication: {"allow_anonymous": %(anonymous)s}},
-    })
-    await engine.start()
-    print(engine._servers["default"].instance.sockets[0].getsockname()[1], flush=True)
-    await asyncio.Event().wait()
-
-logging.disable(logging.CRITICAL)
-asyncio.run(main())
+Anonymous access would have it forget every session.
 """
 
 
 class Plain:
     """amqtt's own broker on a free port."""
 
-    def __init__(self) -> None:
-        """Start it.
-
-        Anonymous access would have it forget every session, so that it is off, and clients must
-        give a user name.
-        """
+    def __init__(
+        self, plugins: dict[str, Any] | None = None, listener: dict[str, Any] | None = None
+    ) -> None:
+        """Start it, with amqtt's settings."""
+        settings = {"plugins": NAMES_NEEDED if plugins is None else plugins}
+        settings["listener"] = listener or {}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PLAIN % {"anonymous": False}],
+            [sys.executable, Path(__file__).with_name("plain_amqtt.py"), json.dumps(settings)],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             cwd=Path(__file__).parent,
         )
         assert self._process.stdout is not None
-        self.port = int(self._process.stdout.readline())
+        ports = self._process.stdout.readline().split()
+        if not ports:
+            self._process.communicate()
+            raise RuntimeError("plain amqtt did not start")
+        self.port, door = map(int, ports)
+        self._door = socket.create_connection(("127.0.0.1", door))
+        self._answers = self._door.makefile("rb")
+
+    def ask(self, question: str = "look", seconds: float = 10.0) -> dict[str, Any]:
+        """Look inside; `publish` and `stop` do that before, `cpu` looks at the CPU time alone.
+
+        Raises:
+            TimeoutError: It does not come to an end in time.
+        """
+        self._door.settimeout(seconds * TIME_SCALE)
+        self._door.sendall(json.dumps(question).encode() + b"\n")
+        answer: dict[str, Any] = json.loads(self._answers.readline())
+        return answer
 
     def stop(self) -> None:
         """Kill it: it does not stop on its own while a client is stuck."""
+        self._answers.close()
+        self._door.close()
         self._process.kill()
         self._process.communicate()
 
