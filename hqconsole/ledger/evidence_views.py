@@ -9,6 +9,13 @@ from typing import Any, NamedTuple
 
 from hqconsole.errors import HqError
 
+ANSWERS = (
+    "SELECT message_no, arrival.id, kind, store.id, device.name, said_at, received_at, outcome,"
+    " data FROM arrival CROSS JOIN device ON device.no = device_no"
+    " CROSS JOIN store ON store.no = store_no"
+    " WHERE directive_no = ? AND kind IN ('receipt', 'reply') ORDER BY arrival.no"
+)
+
 
 class Document(NamedTuple):
     """A document of HQ's, byte by byte, and its seal."""
@@ -101,13 +108,7 @@ def gather(connection: sqlite3.Connection, directive_no: int) -> DirectiveEviden
     )
     answers = [
         Answer._make([row[0], bytes(row[1]).hex(), *row[2:8], bytes(row[8])])
-        for row in connection.execute(
-            "SELECT message_no, arrival.id, kind, store.id, device.name, said_at, received_at,"
-            " outcome, data FROM arrival JOIN device ON device.no = device_no"
-            " JOIN store ON store.no = store_no"
-            " WHERE directive_no = ? AND kind IN ('receipt', 'reply') ORDER BY arrival.no",
-            (directive_no,),
-        )
+        for row in connection.execute(ANSWERS, (directive_no,))
     ]
     messages = _messages(connection, {one.message_no for one in answers if one.message_no})
     return DirectiveEvidence(

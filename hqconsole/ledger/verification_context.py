@@ -15,6 +15,7 @@ from buswire.topics import Identity
 
 Advance = Callable[[int], None]
 
+ARRIVAL = "SELECT message_no FROM arrival WHERE device_no = ? AND id = ?"
 _STEP = 500
 
 
@@ -127,8 +128,7 @@ class Context:
         The number is None where the arrival is from before signing.
         """
         found: tuple[int | None] | None = self.connection.execute(
-            "SELECT message_no FROM arrival WHERE device_no = ? AND id = ?",
-            (device_no, bytes.fromhex(record_id)),
+            ARRIVAL, (device_no, bytes.fromhex(record_id))
         ).fetchone()
         return found
 

@@ -201,6 +201,29 @@ HARMS = {
         "UPDATE delivery SET arrival_no = 3 WHERE directive_no = 1 AND state = 4",
         "state",
     ),
+    "head office's word for a key altered": (
+        (
+            "UPDATE device_key SET joined_text ="
+            " CAST(replace(CAST(joined_text AS TEXT), 'S1', 'S9') AS BLOB) WHERE no = 1"
+        ),
+        "hq signature",
+    ),
+    "head office's word for another key": (
+        (
+            "UPDATE device_key SET (joined_topic, joined_text, joined_key, joined_signature) ="
+            " (SELECT joined_topic, joined_text, joined_key, joined_signature FROM device_key"
+            " WHERE no = 2) WHERE no = 1"
+        ),
+        "device key",
+    ),
+    "head office's word by nobody's key": (
+        "UPDATE device_key SET joined_key = 'f00d' WHERE no = 1",
+        "hq signature",
+    ),
+    "a device that is in without a key": (
+        "UPDATE device SET key_no = NULL WHERE no = 1",
+        "device key",
+    ),
     "a text where bytes belong": ("UPDATE doc SET data = CAST(data AS TEXT) WHERE no = 1", "form"),
     "bytes where a text belongs": ("UPDATE message SET signature = X'00' WHERE no = 1", "form"),
     "a device's key exchanged": (
