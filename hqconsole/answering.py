@@ -104,7 +104,8 @@ class Answering:
             uplink=uplink,
             answers=[self._answer(work) for work in hello.unsure],
             want=forgotten.wanted_of(connection, device.no, most=_WANTED_AT_ONCE, at=self._at),
-            forgot=has_forgotten(self._own_cursors(), logs),
+            # Where every cursor was found in the logs, nothing is forgotten.
+            forgot=not replays and has_forgotten(self._own_cursors(), logs),
             lost=lost,
             store=place.facts,
             keys=self._keys,

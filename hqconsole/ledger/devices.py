@@ -16,6 +16,13 @@ from hqconsole.ledger.organisation import Place
 
 ACTIVE = "active"
 
+FIND = (
+    "SELECT device.no, roles, install, run, clock_offset_seconds, state, key_no, public,"
+    " roles_ever, kept_bytes, allowed_bytes FROM device"
+    " LEFT JOIN device_key ON device_key.no = key_no WHERE store_no = ? AND name = ?"
+)
+HAD_KEY = "SELECT 1 FROM device_key WHERE device_no = ? AND key_id = ? LIMIT 1"
+
 
 class Device(NamedTuple):
     """One device as the ledger knows it."""
@@ -51,12 +58,7 @@ class Device(NamedTuple):
 
 def find(connection: sqlite3.Connection, identity: Identity, place: Place) -> Device | None:
     """The device, or None when nobody ever added it."""
-    row = connection.execute(
-        "SELECT device.no, roles, install, run, clock_offset_seconds, state, key_no, public,"
-        " roles_ever, kept_bytes, allowed_bytes FROM device"
-        " LEFT JOIN device_key ON device_key.no = key_no WHERE store_no = ? AND name = ?",
-        (place.store_no, identity.device),
-    ).fetchone()
+    row = connection.execute(FIND, (place.store_no, identity.device)).fetchone()
     return None if row is None else _device(identity, place, row)
 
 
@@ -94,13 +96,7 @@ def _roles(text: str) -> frozenset[str]:
 
 def had_key(connection: sqlite3.Connection, device_no: int, key_id: str) -> bool:
     """Whether this key was the device's at some time."""
-    return (
-        connection.execute(
-            "SELECT 1 FROM device_key WHERE device_no = ? AND key_id = ? LIMIT 1",
-            (device_no, key_id),
-        ).fetchone()
-        is not None
-    )
+    return connection.execute(HAD_KEY, (device_no, key_id)).fetchone() is not None
 
 
 def note_hello(connection: sqlite3.Connection, device: Device, hello: Hello, *, at: float) -> None:

@@ -308,15 +308,17 @@ def _withdraw(
 # --- what the hub does ---------------------------------------------------------------------------
 
 
+BUNDLE = (
+    "SELECT bundle.id, bundle.device_no, store.id, device.name, device.state, invite,"
+    " expires_at, used_at, withdrawn_at, device_key, asked_token_hash, machine FROM bundle"
+    " JOIN device ON device.no = bundle.device_no JOIN store ON store.no = device.store_no"
+    " WHERE bundle.id = ?"
+)
+
+
 def bundle(connection: sqlite3.Connection, bundle_id: str) -> Bundle | None:
     """The bundle of that id."""
-    row = connection.execute(
-        "SELECT bundle.id, bundle.device_no, store.id, device.name, device.state, invite,"
-        " expires_at, used_at, withdrawn_at, device_key, asked_token_hash, machine FROM bundle"
-        " JOIN device ON device.no = bundle.device_no JOIN store ON store.no = device.store_no"
-        " WHERE bundle.id = ?",
-        (bundle_id,),
-    ).fetchone()
+    row = connection.execute(BUNDLE, (bundle_id,)).fetchone()
     if row is None:
         return None
     no, device_no, store, name, *rest = row

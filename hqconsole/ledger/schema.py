@@ -281,7 +281,6 @@ CREATE INDEX message_of_log ON message (device_no, log, no);
 ALTER TABLE arrival ADD COLUMN message_no INTEGER REFERENCES message (no);
 ALTER TABLE arrival ADD COLUMN data_at INTEGER;
 ALTER TABLE arrival ADD COLUMN data_bytes INTEGER;
-CREATE INDEX arrival_of_message ON arrival (message_no) WHERE message_no IS NOT NULL;
 
 -- Programs of the operators' that listen at the broker.
 CREATE TABLE tool (

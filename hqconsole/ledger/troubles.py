@@ -15,6 +15,11 @@ _PAYLOAD_BYTES = 4096
 _INCIDENTS = 100_000
 _AGAIN_SECONDS = 24 * 3600.0
 
+LAST_OF_KIND = (
+    "SELECT at, acknowledged_at FROM incident WHERE device_no = ? AND kind = ?"
+    " ORDER BY no DESC LIMIT 1"
+)
+
 
 def put_aside(
     connection: sqlite3.Connection, *, source: str, reason: str, payload: bytes, at: float
@@ -115,11 +120,7 @@ def record_standing_incident(
     connection: sqlite3.Connection, kind: str, *, at: float, device_no: int, **detail: Any
 ) -> bool:
     """Record what goes on for long: again only after a day, or once the last was acknowledged."""
-    last = connection.execute(
-        "SELECT at, acknowledged_at FROM incident WHERE device_no = ? AND kind = ?"
-        " ORDER BY no DESC LIMIT 1",
-        (device_no, kind),
-    ).fetchone()
+    last = connection.execute(LAST_OF_KIND, (device_no, kind)).fetchone()
     # The clock may have been put back since: then "a day later" would be long in coming.
     if last is not None and last[1] is None and abs(at - last[0]) < _AGAIN_SECONDS:
         return False

@@ -26,7 +26,7 @@ from buswire.messages import (
 from buswire.states import State
 from buswire.topics import Identity
 from hqconsole.desk import Heard, Linked, Publish, Tick, Unlinked
-from hqconsole.ledger import channels, device_runs
+from hqconsole.ledger import channels, device_runs, devices, enrolment, troubles
 from tests.hq_desk.office import OTHER, TILL, TOPICS, Office, new_id, original, receipt
 
 
@@ -265,6 +265,11 @@ HOT = (
         "delivery_open",
     ),
     (channels.ANY_UNSEALED, "doc_unsealed"),
+    (enrolment.ANY_UNPROVED, "device_key_unproved"),
+    (enrolment.BUNDLE, "PRIMARY KEY"),
+    (devices.FIND, "sqlite_autoindex_device_1"),
+    (devices.HAD_KEY, "device_key_of_device"),
+    (troubles.LAST_OF_KIND, "incident_of_device"),
     (device_runs.OF_DEVICE, "PRIMARY KEY"),
     ("SELECT DISTINCT directive_id FROM waiting WHERE device_no = ? LIMIT 20", "waiting_of_device"),
     (
@@ -287,7 +292,11 @@ def test_hot_queries_use_their_index(office: Office, sql: str, index: str) -> No
     )
     assert index in plan
     # A partial index is read from its start: it has only what is looked for.
-    assert "SCAN" not in plan.replace(f"SCAN doc USING INDEX {index}", "")
+    for table in ("doc", "device_key"):
+        plan = plan.replace(f"SCAN {table} USING INDEX {index}", "")
+        plan = plan.replace(f"SCAN {table} USING COVERING INDEX {index}", "")
+    assert "SCAN" not in plan
+    assert "TEMP B-TREE" not in plan.replace("TEMP B-TREE FOR DISTINCT", "")
 
 
 def test_sqlite_is_what_it_is_believed_to_be() -> None:
