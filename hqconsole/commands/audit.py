@@ -67,7 +67,10 @@ def detail_words(detail: Any) -> str:
     """Details in one line: `name=value`, lists apart by commas."""
     if not isinstance(detail, dict):
         return str(detail)
-    return " ".join(f"{name}={_word(value)}" for name, value in detail.items())
+    return " ".join(
+        f"{name}={clock(value) if name.endswith('_at') else _word(value)}"
+        for name, value in detail.items()
+    )
 
 
 def _word(value: Any) -> str:
