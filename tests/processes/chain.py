@@ -13,7 +13,8 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,13 +23,14 @@ from typing import Any, Self
 from buskit.doorbell import ring
 from buswire.states import Needs
 from hqconsole.audience import Selector, select
+from hqconsole.commands.main import main as hq_main
 from hqconsole.home import new_id
 from hqconsole.ledger import directives, organisation
 from hqconsole.ledger.deliveries import STATE_OF
+from hqconsole.ledger.evidence import DATA
 from hqconsole.ledger.opening import open_ledger
 from storeagent import Agent
-from storeagent.main import main as agent_main
-from tests.agent.processes import BIN, BrokerProcess, environment
+from tests.agent.processes import BIN, BrokerProcess, environment, tool
 from tests.helpers.waiting import TIME_SCALE, wait_until
 
 QUICK_LINK = "\n[link]\nreconnect_most_seconds = 0.3\n"
@@ -142,9 +144,25 @@ class Daemon:
 
 
 class Bus(BrokerProcess):
-    """The broker; it can be frozen before it is killed."""
+    """The broker, which lets in whom HQ's access file names; it can be frozen before it dies."""
 
     name = "broker"
+
+    def __init__(self, folder: Path, *words: str | Path) -> None:
+        self._words = words
+        super().__init__(folder)
+
+    def start(self) -> None:
+        """Start it, and wait until clients can connect."""
+        self._ready.unlink(missing_ok=True)
+        command = [BIN / "storebus-broker", "--port", str(self.port), "--ready-file", self._ready]
+        self._process = subprocess.Popen(
+            [*command, *self._words],
+            stdout=subprocess.DEVNULL,
+            env=environment(self._ready.parent),
+        )
+        wait_until(self._ready.exists, seconds=20, what="the broker")
+        self.port = json.loads(self._ready.read_text())["port"]
 
     def freeze(self) -> None:
         """Stop it where it stands."""
@@ -155,25 +173,20 @@ class Bus(BrokerProcess):
 class Till(Daemon):
     """The agent of one store."""
 
-    def __init__(self, folder: Path, store: str, device: str, port: int) -> None:
+    def __init__(self, folder: Path, store: str, device: str) -> None:
         home = folder / f"{store}.{device}"
         super().__init__(f"{store}.{device}", ["storeagent", "run"], home, folder / f"{home}.log")
         self.store = store
         self.device = device
-        self._port = port
-        self.set_up()
 
-    def set_up(self) -> None:
-        """Make its home, anew if it was lost."""
-        code = agent_main.run(
-            [
-                *("init", "--store", self.store, "--device", self.device, "--role", ROLE),
-                *("--broker", f"mqtt://127.0.0.1:{self._port}", "--home", str(self.home)),
-            ]
-        )
-        assert code == 0
-        with (self.home / "agent.toml").open("a") as file:
-            file.write(QUICK_DEVICE)
+    def join(self, bundle: Path) -> None:
+        """Become the device that the bundle is for; anew if it is one already."""
+        joined = tool("join", str(bundle), home=self.home)
+        assert joined.returncode == 0, joined.stderr
+        settings = self.home / "agent.toml"
+        if QUICK_DEVICE not in settings.read_text():
+            with settings.open("a") as file:
+                file.write(QUICK_DEVICE)
 
     def wipe(self) -> None:
         """Lose the disk; the program must not run."""
@@ -235,7 +248,7 @@ class Chain:
         self.home = folder / "hq"
         self.journal = Journal()
         self.stores = tuple(stores)
-        self.bus = Bus(folder)
+        self.bus: Bus | None = None  # type: ignore[assignment]
         self.hub = self.make_hub("hub", self.home)
         self.tills: dict[str, Till] = {}
         self._numbers = 0
@@ -267,23 +280,60 @@ class Chain:
             print(f"--- {daemon.name}\n{daemon.said()[-1500:]}")
 
     def _set_up(self) -> None:
-        self.hq("init", "--broker", f"mqtt://127.0.0.1:{self.bus.port}")
+        self._hq_here("init")
+        self.bus = Bus(self.folder, "--access", self.home / "access.json")
+        self._hq_here("init", "--broker", self.broker_url)
         with (self.home / "hq.toml").open("a") as file:
             file.write(QUICK_HQ)
         lines = [f"{store},Store {store},{self.region(store)},UTC,{ROLE}" for store in self.stores]
         roster = self.folder / "stores.csv"
         roster.write_text("\n".join(["store_id,name,region,timezone,roles", *lines]) + "\n")
-        self.hq("roster", "import", str(roster))
+        self._hq_here("roster", "import", str(roster))
         self.hub.start()
-        for store in self.stores:
-            self.add_till(store)
+        bundles = self.folder / "bundles"
+        self._hq_here("device", "add", "--all", "till-1", "--roles", ROLE, "--into", str(bundles))
+        self.tills = {
+            till.name: till for till in (Till(self.folder, s, "till-1") for s in self.stores)
+        }
+        # A joining that is refused because the broker has not heard of it waits before it tries on.
+        self.wait_access(lambda access: len(access.get("joins", ())) == len(self.tills))
+        with ThreadPoolExecutor() as pool:
+            joins = [
+                pool.submit(till.join, bundles / f"{till.name}.bundle")
+                for till in self.tills.values()
+            ]
+            for one in joins:
+                one.result()
         for till in self.tills.values():
             till.start()
         self.wait_online()
 
-    def add_till(self, store: str, device: str = "till-1") -> Till:
-        """Set up one more device; it is not started."""
-        till = Till(self.folder, store, device, self.bus.port)
+    def _hq_here(self, *words: str) -> None:
+        """Run `hq` in this process, which is quicker than one of its own."""
+        assert hq_main.run([*words, "--home", str(self.home)]) == 0
+
+    @property
+    def broker_url(self) -> str:
+        """Where the broker is."""
+        return f"mqtt://127.0.0.1:{self.bus.port}"
+
+    def bundle(self, name: str, *words: str) -> Path:
+        """A new join bundle for a device, `STORE.DEVICE`; one that is in keeps its key until then.
+
+        Args:
+            name: The device.
+            words: For `hq device add`, where HQ does not know it.
+        """
+        self._numbers += 1
+        path = self.folder / f"{name}.{self._numbers}.bundle"
+        verb = ("add", *name.split("."), *words) if words else ("rotate", name)
+        self.hq("device", *verb, "--output", str(path))
+        return path
+
+    def add_till(self, store: str, device: str, role: str = ROLE) -> Till:
+        """Let one more device in; it is not started."""
+        till = Till(self.folder, store, device)
+        till.join(self.bundle(till.name, "--roles", role))
         self.tills[till.name] = till
         return till
 
@@ -302,8 +352,9 @@ class Chain:
     def _end(self) -> None:
         for daemon in (*self.tills.values(), self.hub):
             daemon.end()
-        with contextlib.suppress(ProcessLookupError):
-            self.bus.kill()
+        if self.bus is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.bus.kill()
 
     # --- HQ --------------------------------------------------------------------------------------
 
@@ -443,7 +494,7 @@ class Chain:
         """What HQ has of stores, as the journal names it."""
         found: Counter[tuple[str, str, str]] = Counter()
         for store, kind, data in self.rows(
-            "SELECT store.id, kind, data FROM arrival JOIN device ON device.no = device_no"
+            f"SELECT store.id, kind, {DATA} FROM arrival JOIN device ON device.no = device_no"
             " JOIN store ON store.no = store_no WHERE kind IN ('alert', 'reply', 'receipt')"
         ):
             said = json.loads(data)
@@ -466,13 +517,22 @@ class Chain:
             self.rows(
                 "SELECT 1 FROM arrival JOIN device ON device.no = device_no"
                 " JOIN store ON store.no = store_no"
-                " WHERE kind = 'alert' AND store.id = ? AND instr(data, ?)",
+                f" WHERE kind = 'alert' AND store.id = ? AND instr({DATA}, ?)",
                 store,
                 json.dumps(number).encode(),
             )
         )
 
     # --- waiting ---------------------------------------------------------------------------------
+
+    def wait_access(self, condition: Callable[[dict[str, Any]], bool]) -> None:
+        """Wait until the access file says so; the broker takes it within half a second more."""
+        path = self.home / "access.json"
+        wait_until(
+            lambda: path.exists() and condition(json.loads(path.read_bytes())),
+            seconds=20,
+            what="the access file",
+        )
 
     def wait_online(self) -> None:
         """Wait until every device is there."""

@@ -71,7 +71,7 @@ def test_a_wiped_device_gets_its_work_back_and_hq_counts_what_died(
     assert head > seq, "the backlog went up before the disk could die"
 
     till.wipe()
-    till.set_up()
+    till.join(chain.bundle(till.name))
     till.start()
 
     wait_until(lambda: len(till.inbox()) == 1, what="its open work")
@@ -239,7 +239,9 @@ def test_of_two_hubs_on_one_broker_the_newer_one_steps_down(chain: Chain, tmp_pa
     twin_home = tmp_path / "twin"
     twin_home.mkdir()
     chain.hq("backup", str(twin_home / "ledger.db"))
-    shutil.copy(chain.home / "hq.toml", twin_home)
+    for name in ("hq.toml", "hub.key"):
+        shutil.copy(chain.home / name, twin_home)
+    shutil.copytree(chain.home / "keys", twin_home / "keys")
     twin: Daemon = chain.make_hub("twin", twin_home)
     with running(twin):
         # For a moment both hear the stores, and what the twin acknowledged must come to HQ too.

@@ -108,6 +108,8 @@ class Oracle:
         if message.nonce in self._answered:
             self._fault(f"HQ answers the hello {message.nonce[:6]} a second time")
         self._answered.add(message.nonce)
+        if message.nonce not in self._run_of:
+            return  # a thief's, or one that was noticed as forged
         identity, run = self._run_of[message.nonce]
         if self._runs[identity][-1:] != [run]:
             self._runs[identity].append(run)

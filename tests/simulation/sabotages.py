@@ -20,13 +20,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from buswire import cursors, headoffice, states, uplink
+from buswire import cursors, frame, headoffice, signing, states, trust, uplink
 from buswire.cursors import Cursor, Misfit
 from buswire.device import DeviceMachine, Listen
 from buswire.messages import Hello, Welcome
 from buswire.topics import Channel
+from hqconsole import gate, hellos, notary, runs
 from hqconsole.ledger import arrivals, devices, directives, forgotten, organisation
 from hqconsole.ledger.opening import ledger_from_bytes
+from storeagent import hearing
 from storeagent.core import AgentCore
 from storeagent.effects import Effects
 from storeagent.inbox import Inbox
@@ -239,19 +241,12 @@ def unique_arrivals(patch: Patch) -> None:
         execute(sql.replace(",\n    UNIQUE (device_no, id)", ""))
         image = ledger.serialize()
 
-    def save_one(self: arrivals.Arrivals, device: Any, record: Any) -> int:
+    def save_one(self: arrivals.Arrivals, device: Any, record: Any, data: bytes, *_: object) -> int:
         return int(
             self._connection.execute(
                 "INSERT INTO arrival (device_no, id, kind, said_at, received_at, data)"
                 " VALUES (?, ?, ?, ?, ?, ?) RETURNING no",
-                (
-                    device.no,
-                    bytes.fromhex(record.id),
-                    record.kind,
-                    record.at,
-                    self._at,
-                    bytes(record.data),
-                ),
+                (device.no, bytes.fromhex(record.id), record.kind, record.at, self._at, data),
             ).fetchone()[0]
         )
 
@@ -338,9 +333,194 @@ def endless_nudges(patch: Patch) -> None:
             for row in connection.execute(
                 "SELECT DISTINCT device.no, store.id, device.name FROM device"
                 " JOIN store ON store.no = store_no JOIN mailbox USING (store_no)"
-                " JOIN delivery ON mailbox_no = mailbox.no AND open = 1 AND state = 0"
+                " JOIN delivery ON mailbox_no = mailbox.no AND open = 1 AND delivery.state = 0"
                 " WHERE online = 1"
             )
         ]
 
     _replace(patch, devices.there_without_receipt, late)
+
+
+# --- who may say what ----------------------------------------------------------------------------
+
+
+def _unverified(kind: str) -> Sabotage:
+    """Make the sabotage that believes messages of one kind whoever signed them."""
+
+    def sabotage(patch: Patch) -> None:
+        def verify(envelope: frame.Envelope, topic: str, key_of: frame.KeyOf) -> None:
+            if f'"kind":"{kind}"'.encode() not in envelope.text[:40]:
+                real(envelope, topic, key_of)
+
+        real = frame.verify
+        patch.setattr(frame, "verify", verify)
+
+    sabotage.__name__ = f"unverified_{kind}"
+    sabotage.__doc__ = f"A {kind} counts only if it is signed with a key that counts."
+    return sabotage
+
+
+UNVERIFIED = tuple(
+    _unverified(kind)
+    for kind in ("hello", "records", "bye", "welcome", "snapshot", "ack", "nudge", "heads", "hub")
+)
+
+
+def bound_topic(patch: Patch) -> None:
+    """What was signed for one topic is void on every other."""
+
+    def message_bytes(_topic: str, text: bytes) -> bytes:
+        return text
+
+    _replace(patch, signing.message_bytes, message_bytes)
+
+
+def followed_chain(patch: Patch) -> None:
+    """A device follows the chain of HQ's keys."""
+    patch.setattr(hearing, "_followed", lambda trusted, _entries: trusted)
+
+
+def signed_chain(patch: Patch) -> None:
+    """An entry of the chain counts only if a key signed it that was trusted before."""
+
+    def step(self: trust.Trust, entry: trust.KeyEntry) -> trust.Trust:
+        kept = self.kept
+        if (entry.epoch, entry.number) <= (kept.epoch, kept.number):
+            return self
+        return trust.Trust(
+            trust.Trusted(
+                recovery=kept.recovery,
+                epoch=entry.epoch,
+                number=entry.number,
+                keys=[*kept.keys[-1:], entry.key] if entry.epoch == kept.epoch else [entry.key],
+            )
+        )
+
+    patch.setattr(trust.Trust, "_step", step)
+
+
+def recovery_ends_keys(patch: Patch) -> None:
+    """After a recovery, the keys of before are worthless."""
+
+    def step(self: trust.Trust, entry: trust.KeyEntry) -> trust.Trust:
+        after = real(self, entry)
+        if entry.epoch > self.kept.epoch and after is not self:
+            after._keys = {**self._keys, **after._keys}
+        return after
+
+    real = trust.Trust._step
+    patch.setattr(trust.Trust, "_step", step)
+
+
+def keys_before_proof(patch: Patch) -> None:
+    """A device is told HQ's keys before it has to believe a nudge that a new one signed."""
+
+    def later(self: hellos.Hellos, batch: Any, device: Any, hello: Hello, seconds: float) -> None:
+        if seconds != hellos._UNPROVED_SECONDS:
+            real(self, batch, device, hello, seconds)
+
+    real = hellos.Hellos._later
+    patch.setattr(hellos.Hellos, "_later", later)
+
+
+def device_keys(patch: Patch) -> None:
+    """Only the present key of a device counts, not those that it had before."""
+
+    def verify(
+        connection: Any, device: Any, key: Any, envelope: frame.Envelope, topic: str
+    ) -> None:
+        keys = {
+            key_id: signing.PublicKey(public)
+            for key_id, public in connection.execute(
+                "SELECT key_id, public FROM device_key WHERE device_no = ?", (device.no,)
+            )
+        }
+        frame.verify(envelope, topic, keys.get)
+
+    patch.setattr(gate, "_verify", verify)
+
+
+def revoked_devices(patch: Patch) -> None:
+    """A revoked device is not heard."""
+
+    def find(*arguments: Any) -> Any:
+        device = real(*arguments)
+        return device and device._replace(state="active")
+
+    real = devices.find
+    _replace(patch, devices.find, find)
+
+
+def own_roles(patch: Patch) -> None:
+    """A device answers for the roles that it serves, or served."""
+    patch.setattr(devices.Device, "may_speak_for", lambda self, role: True)
+
+
+def sealed_originals(patch: Patch) -> None:
+    """HQ takes back only what it sealed."""
+    patch.setattr(notary.Notary, "check_seal", lambda *_: None)
+
+
+def stolen_seals(patch: Patch) -> None:
+    """What was sealed with a stolen key does not count."""
+
+    def check(self: notary.Notary, kind: str, data: bytes, found: str) -> None:
+        for entry in self._keys.entries:
+            key = signing.PublicKey.parse(entry.key)
+            if key.id == signing.key_of_seal(found):
+                signing.check_seal(key, kind, data, found)
+                return
+        real(self, kind, data, found)
+
+    real = notary.Notary.check_seal
+    patch.setattr(notary.Notary, "check_seal", check)
+
+
+def kept_seals(patch: Patch) -> None:
+    """A device keeps the seal with its copy of a directive, and sends it back with it."""
+
+    def enqueue(self: Effects, kind: str, data: Any, **more: Any) -> Any:
+        if kind == "original":
+            data = msgspec.structs.replace(data, seal="")
+        return real(self, kind, data, **more)
+
+    real = Effects._enqueue
+    patch.setattr(Effects, "_enqueue", enqueue)
+
+
+def hello_numbers(patch: Patch) -> None:
+    """A hello that was said before is dropped."""
+
+    def judge(*arguments: Any, **more: Any) -> runs.Ruling:
+        ruling = real(*arguments, **more)
+        return runs.Ruling(runs.Verdict.TAKE) if ruling.verdict is runs.Verdict.REPEAT else ruling
+
+    real = runs.judge_run
+    _replace(patch, runs.judge_run, judge)
+
+
+def challenges(patch: Patch) -> None:
+    """A run that may be of old proves that it is there before it counts."""
+
+    def judge(hello: Hello, known: Any, present: str, *, proved: bool) -> runs.Ruling:
+        ruling = real(hello, known, present, proved=proved)
+        if ruling.verdict is not runs.Verdict.PROVE:
+            return ruling
+        return runs.Ruling(runs.Verdict.TAKE, came_back=hello.run in known)
+
+    real = runs.judge_run
+    _replace(patch, runs.judge_run, judge)
+
+
+def told_clones(patch: Patch) -> None:
+    """Two machines of one identity are told of."""
+    _replace(patch, runs.alternates_with, lambda *_: None)
+
+
+def one_comeback(patch: Patch) -> None:
+    """A machine that was put back whole is no clone: it takes two to take turns."""
+
+    def alternates_with(known: Any, present: str, ruling: runs.Ruling) -> Any:
+        return known.get(present) if ruling.came_back else None
+
+    _replace(patch, runs.alternates_with, alternates_with)

@@ -54,6 +54,22 @@ CASES = (
     Case(sabotages.wants_originals, "ledger restore", 2),
     Case(sabotages.forgotten_cancels, "ledger restore", 18),
     Case(sabotages.endless_nudges, "roster moves", 2),
+    *(Case(unverified, "captured broker", 0) for unverified in sabotages.UNVERIFIED),
+    Case(sabotages.bound_topic, "captured broker", 0),
+    Case(sabotages.followed_chain, "key changes", 0),
+    Case(sabotages.signed_chain, "captured broker", 0),
+    Case(sabotages.recovery_ends_keys, "captured broker", 0),
+    Case(sabotages.keys_before_proof, "everything", 0),
+    Case(sabotages.device_keys, "key changes", 0),
+    Case(sabotages.revoked_devices, "key changes", 0),
+    Case(sabotages.own_roles, "captured broker", 0),
+    Case(sabotages.sealed_originals, "captured broker", 0),
+    Case(sabotages.stolen_seals, "captured broker", 0),
+    Case(sabotages.kept_seals, "ledger restore", 0),
+    Case(sabotages.hello_numbers, "captured broker", 0),
+    Case(sabotages.challenges, "device disasters", 0),
+    Case(sabotages.told_clones, "device disasters", 0),
+    Case(sabotages.one_comeback, "device disasters", 0),
 )
 
 
