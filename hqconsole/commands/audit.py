@@ -68,9 +68,13 @@ def detail_words(detail: Any) -> str:
     if not isinstance(detail, dict):
         return str(detail)
     return " ".join(
-        f"{name}={clock(value) if name.endswith('_at') else _word(value)}"
+        f"{name}={_moment_word(value) if name.endswith('_at') else _word(value)}"
         for name, value in detail.items()
     )
+
+
+def _moment_word(value: Any) -> str:
+    return clock(value) if isinstance(value, int | float) else _word(value)
 
 
 def _word(value: Any) -> str:

@@ -1,13 +1,11 @@
 """`device add` and `device rotate`: bundles, for one device or for a whole chain."""
 
-import csv
-import io
 import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -16,7 +14,6 @@ from buskit.cli import home_option
 from buskit.database import Database
 from buskit.doorbell import ring
 from buskit.terminal import narrate
-from buswire.names import identifier, slug
 from buswire.topics import Identity
 from hqconsole.commands.common import (
     TAKES_EFFECT,
@@ -26,6 +23,7 @@ from hqconsole.commands.common import (
     span_seconds,
     write_audit,
 )
+from hqconsole.commands.device_targets import Wanted, parse_roles, wanted_devices
 from hqconsole.errors import HqError
 from hqconsole.home import new_id, read_hq_settings
 from hqconsole.ledger import store_views
@@ -35,18 +33,6 @@ _AT_ONCE = 200
 """So many devices are added in one transaction: others write in between."""
 _HERE = frozenset({"127.0.0.1", "::1", "localhost"})
 _STANDARD_OUTPUT = Path("-")
-
-Roles = tuple[str, ...] | None
-
-
-class Wanted(NamedTuple):
-    """A device to add; `roles` None means all of its store, or as they are."""
-
-    identity: Identity
-    roles: Roles
-    named: Sequence[str] = ()
-    """What one that is known serves."""
-
 
 _broker_option = click.option(
     "--broker",
@@ -139,9 +125,9 @@ def add(
         raise click.UsageError("--into is for many devices; one goes to -o FILE")
     if many and into is None and fleet is None:
         raise click.UsageError("many bundles go --into a FOLDER")
-    asked = _roles(roles)
+    asked = parse_roles(roles)
     with open_ledger(home) as ledger:
-        wanted = _wanted(
+        wanted = wanted_devices(
             ledger, words, asked, everywhere=everywhere, regions=regions, listed=listed
         )
         if fleet is not None:
@@ -193,94 +179,6 @@ def rotate(
         one = Wanted(who, None, () if found[0]["all_roles"] else found[0]["roles"])
         _add_one(ledger, home, one, maker, output=output, action="device rotate")
     narrate_hub(home, TAKES_EFFECT)
-
-
-# --- who -----------------------------------------------------------------------------------------
-
-
-def _roles(words: Sequence[str]) -> Roles:
-    """Roles as typed, apart by commas or said several times; None for all."""
-    named = [slug(word, "role") for text in words for word in text.split(",") if word.strip()]
-    return tuple(sorted(set(named))) if words else None
-
-
-def _wanted(
-    ledger: Database,
-    words: Sequence[str],
-    roles: Roles,
-    *,
-    everywhere: bool,
-    regions: Sequence[str],
-    listed: str | None,
-) -> list[Wanted]:
-    if listed is not None:
-        if words or roles is not None or everywhere or regions:
-            raise click.UsageError("--list says stores, devices and roles itself")
-        return _read_list(listed)
-    if not (everywhere or regions):
-        if len(words) == 1 and "." in words[0]:
-            words = tuple(Identity.parse(words[0]))
-        if len(words) != 2:
-            raise click.UsageError("name a store and a device, or --all, --region or --list")
-        return [Wanted(Identity(words[0], identifier(words[1], "device")), roles)]
-    if everywhere and regions:
-        raise click.UsageError("--all and --region contradict each other; leave one out")
-    if len(words) != 1:
-        raise click.UsageError("name one device, which each of these stores gets")
-    name = identifier(words[0], "device")
-    with ledger.read() as connection:
-        known = store_views.regions(connection)
-        for region in regions:
-            if region not in known:
-                raise HqError(f"there is no region {region}", hint=f"there are: {', '.join(known)}")
-        stores = [
-            row for row in store_views.roster(connection) if everywhere or row["region"] in regions
-        ]
-    wanted = []
-    for row in stores:
-        served = None if roles is None else tuple(role for role in roles if role in row["roles"])
-        if served != ():
-            wanted.append(Wanted(Identity(row["store"], name), served))
-    if not stores:
-        raise HqError("there are no stores yet", hint="hq roster import FILE")
-    if lacking := len(stores) - len(wanted):
-        narrate(f"! {lacking:,} stores have none of these roles and get no device")
-    return wanted
-
-
-def _read_list(file: str) -> list[Wanted]:
-    """A list of devices: CSV, or JSON Lines with the same names."""
-    content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise HqError(f"{file} is not UTF-8 (byte {error.start})", hint="save it as such") from None
-    rows: list[tuple[int, dict[str, Any]]]
-    if text.lstrip().startswith("{"):
-        try:
-            rows = [(no, json.loads(line)) for no, line in enumerate(text.splitlines(), 1) if line]
-        except ValueError as error:
-            raise HqError(f"{file} is not JSON Lines: {error}") from None
-    else:
-        reader = csv.DictReader(io.StringIO(text))
-        rows = [(reader.line_num, row) for row in reader]
-    wanted: dict[Identity, Wanted] = {}
-    for line, row in rows:
-        if not (row.get("store") and row.get("device")):
-            raise HqError(
-                f"line {line} of {file} names no store and device",
-                hint="its columns are store, device and, if wanted, roles",
-            )
-        named = row.get("roles") or []
-        words = named.replace(",", ";").split(";") if isinstance(named, str) else list(named)
-        roles = tuple(sorted({slug(str(word), "role") for word in words if str(word).strip()}))
-        identity = Identity(str(row["store"]), identifier(str(row["device"]), "device"))
-        if identity in wanted:
-            raise HqError(f"line {line} of {file} names {identity} again")
-        wanted[identity] = Wanted(identity, roles or None)
-    if not wanted:
-        raise HqError(f"{file} names no device")
-    return list(wanted.values())
 
 
 def _refuse_known(ledger: Database, who: Identity) -> None:
