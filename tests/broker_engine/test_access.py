@@ -52,14 +52,15 @@ def test_each_action_is_asked_about(start: Start) -> None:
         client.subscribe("a/+")
         client.publish("a/b", b"x", retain=True)
         client.messages_so_far()
-    assert policy.asked == [
-        ("ann", Action.WILL, "w"),
-        ("ann", Action.RETAIN, "w"),
-        ("ann", Action.SUBSCRIBE, "a/+"),
-        ("ann", Action.PUBLISH, "a/b"),
-        ("ann", Action.RETAIN, "a/b"),
-        ("ann", Action.RECEIVE, "a/b"),
-    ]
+        # Before the client is gone, which has the will asked about again.
+        assert policy.asked == [
+            ("ann", Action.WILL, "w"),
+            ("ann", Action.RETAIN, "w"),
+            ("ann", Action.SUBSCRIBE, "a/+"),
+            ("ann", Action.PUBLISH, "a/b"),
+            ("ann", Action.RETAIN, "a/b"),
+            ("ann", Action.RECEIVE, "a/b"),
+        ]
 
 
 def test_refused_publish_reaches_nobody(start: Start) -> None:
