@@ -17,6 +17,19 @@ _FROM = dt.datetime(1970, 1, 2, tzinfo=dt.UTC)
 _UNTIL = dt.datetime(9999, 12, 30, tzinfo=dt.UTC)
 
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
@@ -42,6 +55,7 @@ class Authority:
             self._subject,
             self._key.public_key(),
             (x509.BasicConstraints(ca=True, path_length=0), True),
+            (_SIGNS_CERTIFICATES, True),  # Python 3.13 looks for it
         )
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(certificate)
