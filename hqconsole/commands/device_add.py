@@ -284,10 +284,10 @@ def _add_many(
             with ledger.write() as connection:
                 files = {one.identity: maker(connection, one) for one in some}
                 write_audit(connection, "device add", **_counted(some))
-            ring(home)
             for identity, content in files.items():
                 write_secret(folder / f"{identity}.bundle", content)
                 advance(1)
+    ring(home)
     narrate(f"{len(left):,} bundles are in {folder}; each lets one machine in, once")
     if passed_over := len(wanted) - len(left):
         narrate(f"{passed_over:,} devices are in already, or wait to be let in")

@@ -84,6 +84,8 @@ def _narrate_pending(counts: dict[str, int]) -> None:
         narrate(
             f"{counts['unsealed']:,} documents are not sealed yet; the hub does it when it runs"
         )
+    if counts["unproved"]:
+        narrate(f"{counts['unproved']:,} keys were let in and have head office's word to come")
     if counts["stolen_seals"]:
         narrate(
             f"! {counts['stolen_seals']:,} documents bear only a seal of a key that was declared"

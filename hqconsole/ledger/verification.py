@@ -172,7 +172,8 @@ class _Walk:
                 raise MisfitError("device key", what, "its id is not the one of the key")
             if text is not None:
                 self._check_joined(what, device_no, key_id, (topic, bytes(text), by, signature))
-            self._context.device_keys[no] = DeviceKey(device_no, key)
+            self._counts["unproved"] += text is None
+            self._context.device_keys[no] = DeviceKey(device_no, key, text is not None)
             self._counts["device_keys"] += 1
             self._context.step()
         odd = self._connection.execute(

@@ -44,7 +44,15 @@ class Report:
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
             (
-                *("audit_rows", "hq_keys", "devices", "device_keys", "messages", "records"),
+                *(
+                    "audit_rows",
+                    "hq_keys",
+                    "devices",
+                    "device_keys",
+                    "unproved",
+                    "messages",
+                    "records",
+                ),
                 *("unsigned", "directives", "cancels", "unsealed", "stolen_seals", "adopted"),
                 "deliveries",
             ),
@@ -71,10 +79,11 @@ class MisfitError(Exception):
 
 
 class DeviceKey(NamedTuple):
-    """A key, and whose it is."""
+    """A key, whose it is, and whether HQ gave its signed word for that."""
 
     device_no: int
     key: PublicKey
+    proved: bool
 
 
 class Context:

@@ -96,6 +96,12 @@ class Logs:
         found = self._context.device_keys.get(key_no)
         if found is None or found.device_no != device_no or device_no not in self._context.devices:
             raise MisfitError("message key", what, "it names a key that is not its device's")
+        if not found.proved:  # the hub gives its word before it takes anything
+            raise MisfitError(
+                "device key",
+                what,
+                f"head office never gave its word that {found.key.id[:8]} is this device's key",
+            )
         identity = self._context.devices[device_no][0]
         if not topic.endswith(f"/from/{identity.store}/{identity.device}"):
             raise MisfitError("topic", what, f"it was signed for another topic, {topic}")

@@ -220,6 +220,10 @@ HARMS = {
         "UPDATE device_key SET joined_key = 'f00d' WHERE no = 1",
         "hq signature",
     ),
+    "head office's word taken out": (
+        "UPDATE device_key SET joined_text = NULL WHERE no = 1",
+        "device key",
+    ),
     "a device that is in without a key": (
         "UPDATE device SET key_no = NULL WHERE no = 1",
         "device key",
