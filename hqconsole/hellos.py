@@ -24,6 +24,9 @@ from hqconsole.timing import DeskTiming, HubLimits
 
 CLONED = "cloned device"
 """The kind of the incident that two machines have one identity."""
+OLD_KEYS = "HQ's keys are older than those that devices know"
+"""The kind of the incident that the folder of keys is an older copy: what is announced next with it
+no device would follow. A recovery is followed: `hq key recover`."""
 _REPEATS_BEFORE_PROOF = 3
 """So many hellos in a row that seem to be repeats: the machine may have been put back whole."""
 _CHALLENGES_PER_DEVICE = 4
@@ -75,6 +78,15 @@ class Hellos:
             self._doubt(batch, device, hello, ruling.verdict)
             return
         self._note_run(batch, device, hello, known, ruling)
+        if hello.hq_key and not self._notary.is_own(hello.hq_key):
+            record_standing_incident(
+                batch.connection,
+                OLD_KEYS,
+                at=batch.at,
+                device_no=None,
+                told_by=str(device.identity),
+                key=hello.hq_key,
+            )
         if wait_seconds := self._much.wait_seconds(device.no, 1, batch.now):
             self._later(batch, device, hello, wait_seconds)
             return

@@ -262,7 +262,9 @@ def recover(home: Path, recovery_key_file: Path, *, stolen: bool, at: float) -> 
             )
         key = SigningKey(new_seed())
         write_key(_key_path(folder, key.public), key)
-        epoch = max(one.entry.epoch for one in chain.keys) + 1
+        # Devices follow only what is newer than all they know, and this chain may be an older copy
+        # of one that had a recovery since: so the time of day is the number, if that is higher.
+        epoch = max(*(one.entry.epoch + 1 for one in chain.keys), int(at))
         entry = announce(key.public, epoch=epoch, number=1, by=recovery)
         before = [
             msgspec.structs.replace(one, stolen_at=at) if stolen and one.stolen_at is None else one

@@ -16,7 +16,7 @@ _INCIDENTS = 100_000
 _AGAIN_SECONDS = 24 * 3600.0
 
 LAST_OF_KIND = (
-    "SELECT at, acknowledged_at FROM incident WHERE device_no = ? AND kind = ?"
+    "SELECT at, acknowledged_at FROM incident WHERE device_no IS ? AND kind = ?"
     " ORDER BY no DESC LIMIT 1"
 )
 
@@ -117,7 +117,7 @@ def acknowledge(
 
 
 def record_standing_incident(
-    connection: sqlite3.Connection, kind: str, *, at: float, device_no: int, **detail: Any
+    connection: sqlite3.Connection, kind: str, *, at: float, device_no: int | None, **detail: Any
 ) -> bool:
     """Record what goes on for long: again only after a day, or once the last was acknowledged."""
     last = connection.execute(LAST_OF_KIND, (device_no, kind)).fetchone()

@@ -307,3 +307,14 @@ def test_replayed_bytes_are_rationed_for_each_device(tmp_path: Path) -> None:
     office.now += told.later_seconds + 0.1
     assert office.hello().mode == "snapshot"
     office.ledger.close()
+
+
+def test_a_device_that_knows_newer_keys_of_hq_is_told_of_once(office: Office) -> None:
+    """HQ's keys were put back from an older copy: operators must know before they rotate."""
+    for _ in range(3):
+        office.hello(hq_key="f" * 32)
+    office.hello(identity=OTHER, hq_key="f" * 32)
+    assert office.incidents() == ["HQ's keys are older than those that devices know"]
+    office.at += DAY
+    office.hello()
+    assert len(office.incidents()) == 1, "it is over"
