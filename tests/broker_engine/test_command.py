@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.broker_engine import raw
+from tests.broker_engine.accesses import access, connect, member, write
+from tests.broker_engine.certificates import Authority
 from tests.broker_engine.engines import Ours, connected
 from tests.broker_engine.raw import Client
 from tests.helpers.waiting import TIME_SCALE, wait_until
@@ -197,6 +199,75 @@ def test_info_tells_of_clients(run: Run) -> None:
     assert "the client said DISCONNECT" in errors
     assert "transitions" not in errors
     assert "state" not in errors
+
+
+def test_access_and_tls(run: Run, tmp_path: Path) -> None:
+    """One command line for a network: TLS there, plain text here, the access file for both."""
+    authority = Authority(tmp_path / "ca")
+    files = authority.server()
+    ready, rules = tmp_path / "ready.json", tmp_path / "access.json"
+    write(rules, access())
+    process = run(
+        *("--port", "0", "--tls-port", "0", "--tls-host", "0.0.0.0", "--access", str(rules)),
+        *("--tls-cert", str(files.certificate), "--tls-key", str(files.key)),
+        *("--ready-file", str(ready)),
+    )
+    plain = _port(process)
+    assert _first_line(process).startswith("listening mqtts://0.0.0.0:")
+    content = json.loads(wait_until(lambda: ready.exists() and ready.read_text(), what="ready"))
+    assert (content["tls"], content["port"], content["tls_host"]) == (False, plain, "0.0.0.0")
+    assert content["urls"][1] == f"mqtts://0.0.0.0:{content['tls_port']}"
+    member(plain, "hub/main").close()
+    with Client(content["tls_port"], tls=authority.client()) as till:
+        assert connect(till, "S1.till") == 0
+        write(rules, access(2, devices={}))
+        till.expect_closed()
+    process.terminate()
+    _, errors = process.communicate(timeout=10 * TIME_SCALE)
+    assert process.returncode == 0
+    assert "the access file does not let it in any more" in errors
+
+
+def test_tls_alone_takes_the_main_port(run: Run, tmp_path: Path) -> None:
+    """Without --tls-port everything is in TLS, and the ready file says so."""
+    files = Authority(tmp_path / "ca").server()
+    ready = tmp_path / "ready.json"
+    process = run(
+        *("--port", "0", "--tls-cert", str(files.certificate), "--tls-key", str(files.key)),
+        *("--ready-file", str(ready)),
+    )
+    assert _first_line(process).startswith("listening mqtts://127.0.0.1:")
+    content = json.loads(wait_until(lambda: ready.exists() and ready.read_text(), what="ready"))
+    assert content["tls"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--access", "nowhere.json"], 1, "hint: the hub writes it: 'hq init'"),
+        (["--tls-cert", "x"], 2, "--tls-cert and --tls-key go together"),
+        (["--tls-client-ca", "x"], 2, "'hq tls init' makes them"),
+        (["--tls-host", "x"], 2, "--tls-port"),
+        (["--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"], 1, "'hq tls init' makes one"),
+    ],
+)
+def test_what_is_missing_is_said(run: Run, arguments: list[str], code: int, text: str) -> None:
+    """A file that is not there, an option without its other half: one sentence and a hint."""
+    process = run("--port", "0", *arguments)
+    _, errors = process.communicate(timeout=10 * TIME_SCALE)
+    assert process.returncode == code
+    assert text in errors
+    assert "Traceback" not in errors
+
+
+def test_key_that_others_can_read(run: Run, tmp_path: Path) -> None:
+    """It is refused, with the command that mends it."""
+    files = Authority(tmp_path / "ca").server()
+    files.key.chmod(0o644)
+    process = run("--port", "0", "--tls-cert", str(files.certificate), "--tls-key", str(files.key))
+    _, errors = process.communicate(timeout=10 * TIME_SCALE)
+    assert process.returncode == 1
+    assert f"hint: chmod 600 {files.key}" in errors
 
 
 def test_stop_is_idempotent_and_start_is_once(engine: Ours) -> None:
