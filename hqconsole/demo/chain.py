@@ -5,6 +5,7 @@ started as programs, never imported.
 """
 
 import contextlib
+import csv
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -77,11 +79,15 @@ class Chain:
     # --- processes -------------------------------------------------------------------------------
 
     def start_broker(self) -> None:
-        """Start the broker, on the address that it had before if there was one."""
+        """Start the broker, on the address that it had before if there was one.
+
+        It lets in whom head office's access file names, and nobody else.
+        """
         ready = self.folder / "broker.json"
         ready.unlink(missing_ok=True)
         port = self.broker_url.rpartition(":")[2] or "0"
-        self._start("broker", "broker.main", "--port", port, "--ready-file", str(ready))
+        access = ("--access", str(self.hq_home / "access.json"))
+        self._start("broker", "broker.main", "--port", port, "--ready-file", str(ready), *access)
         wait_for(
             lambda: ready.exists() or self._processes["broker"].poll() is not None,
             seconds=15,
@@ -100,20 +106,39 @@ class Chain:
         name = str(device.identity)
         self._start(name, "storeagent.main", "run", "--home", str(device.home))
 
-    def start_light_devices(self, devices: Sequence[tuple[Identity, Sequence[str]]]) -> None:
+    def let_in(self, devices: Sequence[Device], light: Sequence[Identity]) -> None:
+        """Add all devices at head office: bundles for real ones, keys at once for light ones."""
+        bundles = self._list("real", [device.identity for device in devices])
+        self.hq("device", "add", "--list", bundles, "--into", str(self.folder / "bundles"))
+        keys = str(self.folder / "light.keys")
+        self.hq("device", "add", "--list", self._list("light", light), "--fleet", keys)
+
+    def join(self, devices: Sequence[Device]) -> None:
+        """Let real devices join, all at once, each with its bundle."""
+
+        def one(device: Device) -> None:
+            bundle = self.folder / "bundles" / f"{device.identity}.bundle"
+            self.agent(device, "join", str(bundle), "--home", str(device.home))
+
+        with ThreadPoolExecutor(len(devices)) as pool:
+            list(pool.map(one, devices))
+
+    def _list(self, name: str, identities: Sequence[Identity]) -> str:
+        path = self.folder / f"{name}.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(("store", "device"))
+            rows.writerows(identities)
+        return str(path)
+
+    def start_light_devices(self) -> None:
         """Start many light devices in one process; they read and do their work by themselves."""
-        identities = self.folder / "light.jsonl"
-        lines = [
-            json.dumps({"store": store, "device": name, "roles": list(roles)})
-            for (store, name), roles in devices
-        ]
-        identities.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self._start(
             "light",
             "storeagent.main",
             "fleet",
-            "--identities",
-            str(identities),
+            "--keys",
+            str(self.folder / "light.keys"),
             "--broker",
             self.broker_url,
             "--answer",

@@ -61,6 +61,7 @@ class Story:
     def _open_head_office(self) -> None:
         chain = self._chain
         self._act("Head office", "a ledger, and a list of stores")
+        chain.hq("init")
         chain.start_broker()
         chain.hq("init", "--broker", chain.broker_url)
         self._command("hq roster import", self._roster.name, *self._roster_words)
@@ -90,7 +91,7 @@ class Story:
             for store in chosen
         ]
         self._light = [
-            (Identity(store["store"], name), ())
+            Identity(store["store"], name)
             for store in stores[:LIGHT_LIMIT]
             if store["store"] not in chosen
             for name in ("till-1", "till-2")
@@ -111,14 +112,14 @@ class Story:
             f"broker, hub, {_REAL_AGENTS - 1} real agents and {len(self._light)} light ones;"
             " one store stays dark",
         )
+        chain.let_in(self._devices, self._light)
         chain.start_hub()
-        chain.start_light_devices(self._light)
-        for device in self._devices:
-            chain.agent(
-                device,
-                *("init", "--store", device.identity.store, "--device", device.identity.device),
-                *("--broker", chain.broker_url, "--home", str(device.home)),
-            )
+        chain.start_light_devices()
+        chain.join(self._devices)
+        self._say(
+            f"each has joined with a bundle of its own (hq device add, storeagent join);"
+            f" the {len(self._light)} light ones were given keys"
+        )
         for device in self._devices[:-1]:
             chain.start_agent(device)
         there = len(self._light) + _REAL_AGENTS - 1
@@ -267,6 +268,12 @@ class Story:
             light=self._chain.light_totals(),
         )
         self._ledger.close()
+        checked = json.loads(self._chain.hq("verify", "--json"))
+        self._command("hq verify")
+        self._say(
+            f"{checked['messages']} messages of stores bear good signatures, with"
+            f" {checked['records']} entries; nothing is missing between them"
+        )
         return proof
 
     # --- looking ---------------------------------------------------------------------------------

@@ -246,6 +246,8 @@ class Chain:
     def __init__(self, folder: Path, stores: Sequence[str]) -> None:
         self.folder = folder
         self.home = folder / "hq"
+        self.verifies = True
+        """Whether `hq verify` must find nothing wrong at the end."""
         self.journal = Journal()
         self.stores = tuple(stores)
         self.bus: Bus | None = None  # type: ignore[assignment]
@@ -271,6 +273,8 @@ class Chain:
         self._end()
         daemons = [self.hub, *self.tills.values()]
         self._print_logs()
+        if error is None and self.verifies:
+            self.hq("verify")
         for daemon in daemons if error is None else []:
             assert "Traceback" not in daemon.said(), f"{daemon.name}: {daemon.said()[-4000:]}"
 

@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 
+from buswire.signing import SigningKey, seal
+from hqconsole.audience import Mailbox, digest
 from hqconsole.home import new_id
+from hqconsole.keyring import Keyring
+from hqconsole.ledger.evidence import DATA
 from tests.agent.processes import status, tool
 from tests.helpers.waiting import wait_until
 from tests.processes.chain import Chain
-from tests.processes.stranger import HEADER, Stranger, raw_publish
+from tests.processes.stranger import FalseHub, Stranger, raw_publish, signed
 
 STORES = ("S001", "S002")
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x1b[31mred\r\x9b1m\u202etxt"
@@ -25,9 +29,9 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
 
 @pytest.fixture
 def stranger(chain: Chain, request: pytest.FixtureRequest) -> Iterator[Stranger]:
-    """A device of the store S001 that HQ has not heard of before."""
+    """A device of the store S001 that HQ let in and has not heard of before."""
     name = "x" + new_id()[:8]
-    with Stranger(chain.bus.port, "S001", name) as stranger:
+    with Stranger(chain.bus.port, chain.home, "S001", name) as stranger:
         yield stranger
 
 
@@ -62,34 +66,33 @@ def _aside(chain: Chain, source: str, reason: str) -> dict[str, Any]:
     return wait_until(look, what=f"{reason!r} from {source} in quarantine", poll_seconds=0.1)
 
 
-MESSAGES: dict[str, tuple[bytes, str]] = {
+RUBBISH: dict[str, tuple[bytes, str]] = {
     "nothing at all": (b"", "not a message of storebus"),
     "garbage": (bytes(range(256)), "not a message of storebus"),
     "a megabyte of garbage": (bytes(range(256)) * 4000, "over the limit"),
     "a newer version": (b'storebus/2\n{"kind":"hello"}', "a message of version 'storebus/2'"),
-    "an unknown kind": (HEADER + b'{"kind":"gossip","text":"hm"}', "unknown message kind 'gossip'"),
-    "no JSON": (HEADER + b"{not json", "does not fit the contract"),
-    "JSON cut off": (HEADER + b'{"kind":"hello","nonce":"00', "does not fit the contract"),
-    "missing fields": (HEADER + b'{"kind":"hello"}', "does not fit the contract"),
-    "wrong types": (HEADER + b'{"kind":"bye","run":17}', "does not fit the contract"),
-    "text that is no UTF-8": (HEADER + b'{"kind":"bye","run":"\xff\xfe"}', "does not fit"),
-    "half a surrogate": (HEADER + b'{"kind":"bye","run":"\\ud800"}', "does not fit"),
-    "very deep": (HEADER + b'{"kind":' + b"[" * 100_000, "does not fit the contract"),
-    "a list": (HEADER + b"[1,2,3]", "does not fit the contract"),
+    "no signature": (b'storebus/1\n{"kind":"bye"}', "a message without a signature"),
+}
+TEXTS: dict[str, tuple[bytes, str]] = {
+    "an unknown kind": (b'{"kind":"gossip","text":"hm"}', "unknown message kind 'gossip'"),
+    "no JSON": (b"{not json", "does not fit the contract"),
+    "JSON cut off": (b'{"kind":"hello","nonce":"00', "does not fit the contract"),
+    "missing fields": (b'{"kind":"hello"}', "does not fit the contract"),
+    "wrong types": (b'{"kind":"bye","run":17}', "does not fit the contract"),
+    "text that is no UTF-8": (b'{"kind":"bye","run":"\xff\xfe"}', "does not fit"),
+    "half a surrogate": (b'{"kind":"bye","run":"\\ud800"}', "does not fit"),
+    "very deep": (b'{"kind":' + b"[" * 100_000, "does not fit the contract"),
+    "a list": (b"[1,2,3]", "does not fit the contract"),
     "a word of HQ": (
-        HEADER + json.dumps({"kind": "nudge", "reason": "do it"}).encode(),
+        json.dumps({"kind": "nudge", "reason": "do it"}).encode(),
         "a Nudge from a device",
     ),
     "an impossible number": (
-        HEADER
-        + json.dumps(
-            {"kind": "records", "log": "act", "after": [2**70, ""], "records": []}
-        ).encode(),
+        json.dumps({"kind": "records", "log": "act", "after": [2**70, ""], "records": []}).encode(),
         "does not fit the contract",
     ),
     "a negative number": (
-        HEADER
-        + json.dumps({"kind": "records", "log": "act", "after": [-1, ""], "records": []}).encode(),
+        json.dumps({"kind": "records", "log": "act", "after": [-1, ""], "records": []}).encode(),
         "does not fit the contract",
     ),
 }
@@ -99,35 +102,39 @@ def test_malformed_messages_are_put_aside_with_their_reason(
     chain: Chain, stranger: Stranger
 ) -> None:
     """Each kind of rubbish on a device's topic is one entry that `hq quarantine` shows."""
-    for payload, _ in MESSAGES.values():
-        stranger.publish(payload)
-    stranger.publish(MESSAGES["garbage"][0])
+    for payload, _ in RUBBISH.values():
+        stranger.publish(payload, stranger.source)
+    stranger.publish(RUBBISH["garbage"][0], stranger.source)
+    for text, _ in TEXTS.values():
+        stranger.say_text(text)
     times = "SELECT sum(times) FROM quarantine WHERE source = ?"
     wait_until(
-        lambda: chain.rows(times, stranger.source) == [(len(MESSAGES) + 1,)],
+        lambda: chain.rows(times, stranger.source) == [(len(RUBBISH) + 1 + len(TEXTS),)],
         what="all of it in quarantine",
     )
     shown = [one for one in chain.hq_json("quarantine") if one["source"] == stranger.source]
-    for name, (payload, reason) in MESSAGES.items():
+    for name, (_, reason) in {**RUBBISH, **TEXTS}.items():
         entry = next(one for one in shown if reason in one["reason"])
         assert len(entry["payload"]) <= 4 * 4096, name
-        if sum(reason in other or other in reason for _, other in MESSAGES.values()) == 1:
-            assert entry["payload_bytes"] == len(payload), name
     (rubbish,) = [one for one in shown if "not a message of storebus" in one["reason"]]
     assert rubbish["times"] == 3  # nothing at all, and garbage twice
 
 
-def test_topics_that_cannot_be_are_put_aside_or_end_the_connection(chain: Chain) -> None:
-    """An unknown store, a name with escapes, a topic that is no UTF-8."""
-    with Stranger(chain.bus.port, "S404", "till-1") as stranger:
-        stranger.say(kind="hello", nonce=new_id(), run=new_id(), install=new_id())
-        _aside(chain, stranger.source, "store S404 is not in the roster")
-    with Stranger(chain.bus.port, "S001", "x \u202e y\u00e9") as stranger:
-        stranger.say(kind="hello", nonce=new_id(), run=new_id(), install=new_id())
-        _aside(chain, stranger.source, "device")
+def test_topics_that_cannot_be_end_the_connection_and_those_of_others_reach_nobody(
+    chain: Chain, stranger: Stranger
+) -> None:
+    """A topic that is no UTF-8 or has a wildcard; another device's, and HQ's own."""
+    root = b"storebus/v1/"
     for topic in (b"from/S001/\xff\xfe", b"from/S001/\x1b[2J", b"from/S001/\0", b"from/+/x"):
-        assert raw_publish(chain.bus.port, b"storebus/v1/" + topic, b"x") == b""
-    assert "\u202e" not in chain.hq("quarantine")
+        assert raw_publish(stranger, chain.bus.port, root + topic, b"x") == b"", topic
+    before = chain.rows("SELECT count(*) FROM quarantine"), status(chain.till("S002").home)
+    pong = b"\xd0\x00"
+    for topic in (b"from/S002/till-1", b"to/S002/till-1", b"down/all/any", b"heads/west", b"hq"):
+        assert raw_publish(stranger, chain.bus.port, root + topic, b"x") in {pong, b""}, topic
+    chain.wait_arrived("S002", chain.alert(chain.till("S002")))
+    after = chain.rows("SELECT count(*) FROM quarantine"), status(chain.till("S002").home)
+    assert after[0] == before[0]
+    assert after[1]["aside"] == before[1]["aside"]
 
 
 def _directive_of_other_store(chain: Chain) -> str:
@@ -145,8 +152,9 @@ def _receipt(directive: str, state: str = "done", role: str = "any") -> dict[str
     return {"kind": "receipt", "data": {"directive": directive, "role": role, "state": state}}
 
 
-def _original(data: Any, kind: str = "directive") -> dict[str, Any]:
-    return {"kind": "original", "data": {"kind": kind, "role": "any", "data": data}}
+def _original(data: Any, kind: str = "directive", seal: str = "") -> dict[str, Any]:
+    original = {"kind": kind, "role": "any", "data": data, "seal": seal}
+    return {"kind": "original", "data": original}
 
 
 RECORDS: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
@@ -238,7 +246,8 @@ def test_statements_about_work_that_is_not_the_stores_move_nothing(
         device,
     )
     assert outcomes == [
-        *[("stray",)] * 3,
+        *[("stray",)] * 2,
+        ("not its role",),
         *[("not a store's state",)] * 2,
         *[(None,)] * 2,
     ]
@@ -255,8 +264,6 @@ def test_numbers_from_the_past_and_the_future_save_nothing_twice_and_nothing_ear
     def alert(number: str) -> dict[str, Any]:
         return {"data": {"alert": "incident", "fields": {"what": number}}}
 
-    stranger.records(alert("before any hello"), after=[0, ""])
-    assert "hello" in stranger.hear("nudge")["reason"]
     stranger.hello()
     first, second = f"first {new_id()}", f"second {new_id()}"
     ids = stranger.records(alert(first), alert(second))
@@ -279,7 +286,7 @@ def test_numbers_from_the_past_and_the_future_save_nothing_twice_and_nothing_ear
     texts = [
         json.loads(data)["fields"]["what"]
         for (data,) in chain.rows(
-            "SELECT data FROM arrival JOIN device ON device.no = device_no"
+            f"SELECT {DATA} FROM arrival JOIN device ON device.no = device_no"
             " WHERE device.name = ? ORDER BY arrival.no",
             stranger.source.rpartition("/")[2],
         )
@@ -287,18 +294,20 @@ def test_numbers_from_the_past_and_the_future_save_nothing_twice_and_nothing_ear
     assert texts == [first, second, third]
 
 
-def test_rubbish_on_the_way_down_is_put_aside_at_the_device(
-    chain: Chain, stranger: Stranger
-) -> None:
+def test_rubbish_on_the_way_down_is_put_aside_at_the_device(chain: Chain) -> None:
     """What nobody can use on a device's own topics and channels is kept and said at the store."""
     till = chain.till("S001")
     root = "storebus/v1"
-    for topic in (f"{root}/to/S001/till-1", f"{root}/down/all/any", f"{root}/heads/east"):
-        for payload, _ in MESSAGES.values():
-            stranger.publish(payload, topic)
-        records = [{"id": new_id(), "kind": "gossip", "at": 0, "data": {}}]
-        ahead = {"kind": "records", "log": "all/any", "after": [900, new_id()], "records": records}
-        stranger.publish(HEADER + json.dumps(ahead).encode(), topic)
+    thiefs = SigningKey(bytes(32))
+    with FalseHub(chain.bus.port, chain.home) as false:
+        for topic in (f"{root}/to/S001/till-1", f"{root}/down/all/any", f"{root}/heads/east"):
+            for payload, _ in RUBBISH.values():
+                false.publish(payload, topic)
+            for text, _ in TEXTS.values():
+                false.publish(signed(thiefs, topic, text), topic)
+            record = {"id": new_id(), "kind": "directive", "at": 0, "data": {}}
+            ahead = {"kind": "records", "log": "all/any", "after": [0, ""], "records": [record]}
+            false.publish(signed(thiefs, topic, json.dumps(ahead).encode()), topic)
     notices = wait_until(lambda: status(till.home)["notices"], what="the notice at the store")
     assert any("aside" in notice or "cannot" in notice for notice in notices), notices
     assert till.returncode is None
@@ -360,10 +369,16 @@ def test_dates_beyond_all_calendars_can_still_be_shown(chain: Chain, stranger: S
         "issued_at": 1e300,
         "expires_at": 1e300,
         "due": "tomorrow, perhaps",
-        "audience": {"mailboxes": 1, "digest": "", "channels": ["store/S001/any", "no/such/thing"]},
+        "audience": {
+            "mailboxes": 1,
+            "digest": digest([Mailbox("S001", "any")]),
+            "channels": ["store/S001/any", "no/such/thing"],
+        },
     }
+    sealed = json.dumps(original).encode()
+    key = Keyring.load(chain.home).signing(0.0)
     stranger.records(
-        {**_original(original), "at": 1e308},
+        {**_original(original, seal=seal(key, "directive", sealed)), "at": 1e308},
         {**_receipt(directive, "read"), "at": 1e308},
         {
             "kind": "reply",
