@@ -34,7 +34,7 @@ class _Address:
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
-        self.strangers: dict[Visitor, None] = {}
+        self.strangers: dict[Visitor, float] = {}
 
 
 class Gate:
@@ -58,16 +58,25 @@ class Gate:
         """Count those who are not authenticated yet."""
         return len(self._strangers)
 
-    def arrive(self, visitor: Visitor, address: str, now: float) -> Refusal | None:
-        """Let a visitor in, or say why not; one that is let in has to `leave` later."""
+    def arrive(
+        self, visitor: Visitor, address: str, now: float, *, cost: float = 1
+    ) -> Refusal | None:
+        """Let a visitor in, or say why not; one that is let in has to `leave` later.
+
+        Args:
+            visitor: Who.
+            address: From where.
+            now: Monotonic seconds.
+            cost: For how many plain connections it counts, as long as it is a stranger.
+        """
         key = _key(address)
         record = self._addresses.get(key)
         if record is None:
             record = self._record(key, now)
-        if record.bucket.fill(now) < 1:
+        if record.bucket.fill(now) < cost:
             self.refused += 1
             return Refusal.FLOOD
-        record.bucket.take(1)
+        record.bucket.take(cost)
         if len(self._visitors) >= self._limits.connections:
             self.refused += 1
             return Refusal.FULL
@@ -77,14 +86,14 @@ class Gate:
             self._crowd_out(next(iter(self._strangers)))
         self._visitors[visitor] = key
         self._strangers[visitor] = None
-        record.strangers[visitor] = None
+        record.strangers[visitor] = cost
         return None
 
     def know(self, visitor: Visitor) -> None:
         """Take note that a stranger is authenticated. Idempotent."""
         if visitor in self._strangers:
-            record = self._forget_stranger(visitor)
-            record.bucket.take(-1)
+            record, cost = self._forget_stranger(visitor)
+            record.bucket.take(-cost)
 
     def leave(self, visitor: Visitor) -> None:
         """Take note that a visitor's socket is closed. Idempotent."""
@@ -97,11 +106,10 @@ class Gate:
         self._forget_stranger(visitor)
         visitor.crowded_out()
 
-    def _forget_stranger(self, visitor: Visitor) -> _Address:
+    def _forget_stranger(self, visitor: Visitor) -> tuple[_Address, float]:
         del self._strangers[visitor]
         record = self._addresses[self._visitors[visitor]]
-        del record.strangers[visitor]
-        return record
+        return record, record.strangers.pop(visitor)
 
     def _record(self, key: str, now: float) -> _Address:
         if len(self._addresses) >= self._prune_at:

@@ -47,8 +47,8 @@ class Limits:
     strangers_per_second: float = 300.0
     """Connections from one address that come to nothing; what comes above is closed at once.
 
-    A connection that authenticates is not counted, so a chain that comes back after an outage is
-    not held up, from behind one address even.
+    One in TLS counts twice. A connection that authenticates is not counted, so a chain that comes
+    back after an outage is not held up, from behind one address even.
     """
 
     strangers_burst: int = 1_000
@@ -159,7 +159,7 @@ class Limits:
         for rate in (self.publish_rate, self.device_rate, self.quiet_rate):
             if min(rate.packets_per_second, rate.bytes_per_second, rate.burst_seconds) <= 0:
                 raise LimitsError(f"{rate} would let nobody say anything")
-        if min(self.strangers, self.strangers_per_address, self.strangers_burst) < 1:
+        if min(self.strangers, self.strangers_per_address, self.strangers_burst - 1) < 1:
             raise LimitsError("without a place for strangers nobody can connect")
         if not 1 <= self.inflight_messages <= 60_000:
             raise LimitsError(

@@ -19,6 +19,7 @@ import os
 import socket
 import ssl
 import struct
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,15 @@ _BACKLOG = 1024
 # What accepting costs, and how much of it is done before the clients have their turn.
 _EFFORT_REFUSED = 1
 _EFFORT_LET_IN = 8
+_EFFORT_HANDSHAKE = 32
 _EFFORT_A_TURN = 128
+
+# A handshake that comes to nothing costs some times what a plain connection does.
+_TLS_COST = 2
+
+# asyncio has a buffer of 256 KiB for each TLS connection, all of it in memory from the start, which
+# would be a gigabyte for 4,000 stores. A TLS record has 16 KiB.
+_TLS_BUFFER_BYTES = 32 * 1024
 
 # Without descriptors or memory nobody can be let in; someone will leave.
 _SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -140,6 +149,8 @@ class Listeners:
                 f"cannot listen on {host} port {port}: {_cause(error)}",
                 hint=_hint(error, option),
             ) from error
+        if tls is not None and hasattr(SSLProtocol, "max_size"):
+            SSLProtocol.max_size = _TLS_BUFFER_BYTES  # for this whole process
         self._listening += listening
         door = _Door(websocket, tls)
         for one in listening:
@@ -207,7 +218,8 @@ class Listeners:
         loop = asyncio.get_running_loop()
         now = loop.time()
         visit = _Visit(accepted, peer, now)
-        refusal = self._gate.arrive(visit, peer[0], now)
+        cost = 1 if door.tls is None else _TLS_COST
+        refusal = self._gate.arrive(visit, peer[0], now, cost=cost)
         if refusal is not None:
             self._refuse(accepted, peer[0], refusal)
             return _EFFORT_REFUSED
@@ -221,7 +233,7 @@ class Listeners:
                 accepted.close()
 
         task.add_done_callback(done)
-        return _EFFORT_LET_IN
+        return _EFFORT_LET_IN if door.tls is None else _EFFORT_HANDSHAKE
 
     def _refuse(self, accepted: socket.socket, address: str, refusal: Refusal) -> None:
         now = asyncio.get_running_loop().time()

@@ -22,9 +22,9 @@ class Socket:
         self.is_out = True
 
 
-def _arrive(gate: Gate, address: str, now: float) -> Socket | Refusal:
+def _arrive(gate: Gate, address: str, now: float, cost: float = 1) -> Socket | Refusal:
     one = Socket()
-    return gate.arrive(one, address, now) or one
+    return gate.arrive(one, address, now, cost=cost) or one
 
 
 class TestGate:
@@ -51,7 +51,7 @@ class TestGate:
         """A chain behind one address comes back all at once: nobody is refused."""
         gate = Gate(Limits(strangers_per_second=1, strangers_burst=10))
         for _ in range(5000):
-            one = _arrive(gate, "10.0.0.1", 0.0)
+            one = _arrive(gate, "10.0.0.1", 0.0, cost=2)
             assert isinstance(one, Socket)
             gate.know(one)
             gate.know(one)  # idempotent: it does not give two back
@@ -87,14 +87,14 @@ class TestGate:
 
     def test_a_network_of_ipv6_is_one_address(self) -> None:
         """Whoever has a /64 has all of it; an IPv4 address in IPv6 clothes is itself."""
-        gate = Gate(Limits(strangers_burst=1, strangers_per_second=1))
-        assert isinstance(_arrive(gate, "2001:db8:0:1::1", 0.0), Socket)
-        assert _arrive(gate, "2001:db8:0:1:ffff::2", 0.0) is Refusal.FLOOD
-        assert isinstance(_arrive(gate, "2001:db8:0:2::1", 0.0), Socket)
-        assert isinstance(_arrive(gate, "fe80::1%eth0", 0.0), Socket)
-        assert isinstance(_arrive(gate, "::ffff:10.0.0.1", 0.0), Socket)
-        assert _arrive(gate, "10.0.0.1", 0.0) is Refusal.FLOOD
-        assert isinstance(_arrive(gate, "::ffff:10.0.0.2", 0.0), Socket)
+        gate = Gate(Limits(strangers_burst=2, strangers_per_second=1))
+        assert isinstance(_arrive(gate, "2001:db8:0:1::1", 0.0, cost=2), Socket)
+        assert _arrive(gate, "2001:db8:0:1:ffff::2", 0.0, cost=2) is Refusal.FLOOD
+        assert isinstance(_arrive(gate, "2001:db8:0:2::1", 0.0, cost=2), Socket)
+        assert isinstance(_arrive(gate, "fe80::1%eth0", 0.0, cost=2), Socket)
+        assert isinstance(_arrive(gate, "::ffff:10.0.0.1", 0.0, cost=2), Socket)
+        assert _arrive(gate, "10.0.0.1", 0.0, cost=2) is Refusal.FLOOD
+        assert isinstance(_arrive(gate, "::ffff:10.0.0.2", 0.0, cost=2), Socket)
 
     def test_addresses_are_forgotten(self) -> None:
         """Twenty thousand addresses that came once are not kept."""
