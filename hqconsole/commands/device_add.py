@@ -86,6 +86,8 @@ _output_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     hidden=True,
+    help="For benches and trials: let the devices in at once and write their keys into FILE, as"
+    " storeagent fleet takes them. Head office then knows their private keys.",
 )
 @home_option("hq")
 def add(

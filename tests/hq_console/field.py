@@ -2,6 +2,7 @@
 
 import os
 import time
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,14 @@ class Field:
         """Belong to this home."""
         self.home = home
         self.devices: dict[Identity, Device] = {}
+
+    def copy(self, home: Path) -> "Field":
+        """The same stores, of a copy of the home; what either says, the other does not know of."""
+        other = Field(home)
+        for identity, device in self.devices.items():
+            other.devices[identity] = copied = copy(device)
+            copied.cursors = dict(device.cursors)
+        return other
 
     def hub(self, *events: Any) -> list[Publish]:
         """Let a hub that has just come up hear these, and do what is due."""

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,15 @@ from buswire import signing
 from buswire.cursors import START, Cursor
 from buswire.messages import Alert, Receipt, Record, Records, Reply, Report, encode_data
 from buswire.states import State
+from hqconsole.commands.main import main
 from hqconsole.keyring import Keyring
 from hqconsole.ledger import verification
 from hqconsole.ledger.opening import FILE_NAME, open_ledger
-from tests.hq_console.conftest import Run
+from hqconsole.ledger.views import latest_directives
+from tests.hq_console.conftest import STORES, Run
 from tests.hq_console.field import Field, new_id
+from tests.simulation.scenarios import SCENARIOS
+from tests.simulation.world import World
 
 
 def problem(run: Run) -> dict[str, Any]:
@@ -33,28 +39,53 @@ def harm(field: Field, statement: str, *values: Any) -> None:
         assert connection.execute(statement, values).rowcount > 0
 
 
-@pytest.fixture
-def day(run: Run, field: Field) -> Field:
+@pytest.fixture(scope="module")
+def finished_day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
     """A day of work: answers of every kind from two stores, and a withdrawal."""
-    one = json.loads(run("publish", "One", "--all", "--needs", "done", "--json")[1])["id"]
-    two = json.loads(run("publish", "Two", "--store", "S1", "--json")[1])["id"]
-    for store in ("S1", "S2"):
-        field.device(store)
-    field.receipt(one, "S1", State.DELIVERED)
-    field.say(
-        "S1",
-        Receipt(directive=one, role="any", state=State.READ),
-        Receipt(directive=one, role="any", state=State.DONE, by="Mio"),
-        Reply(directive=one, role="any", text="all pulled"),
-    )
-    field.receipt(one, "S2", State.CANNOT, reason="no key")
-    field.say("S2", Alert(alert="incident", fields={"what": "leak"}))
-    field.say(
-        "S2", Report(report="r", name="sales", part=1, parts=1, columns=["a"], rows=[[1], [2]])
-    )
-    assert run("cancel", two)[0] == 0
-    field.hub()
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("day")
+        patch.setenv("STOREBUS_HQ_HOME", str(folder / "hq"))
+        (folder / "stores.csv").write_text(STORES, encoding="utf-8")
+
+        def hq(*words: str) -> None:
+            assert main.run(list(words), "hq") == 0
+
+        hq("init")
+        hq("roster", "import", str(folder / "stores.csv"))
+        hq("publish", "One", "--all", "--needs", "done")
+        hq("publish", "Two", "--store", "S1")
+        field = Field(folder / "hq")
+        one, two = directive_ids(field)
+        for store in ("S1", "S2"):
+            field.device(store)
+        field.receipt(one, "S1", State.DELIVERED)
+        field.say(
+            "S1",
+            Receipt(directive=one, role="any", state=State.READ),
+            Receipt(directive=one, role="any", state=State.DONE, by="Mio"),
+            Reply(directive=one, role="any", text="all pulled"),
+        )
+        field.receipt(one, "S2", State.CANNOT, reason="no key")
+        field.say("S2", Alert(alert="incident", fields={"what": "leak"}))
+        field.say(
+            "S2", Report(report="r", name="sales", part=1, parts=1, columns=["a"], rows=[[1], [2]])
+        )
+        hq("cancel", two)
+        field.hub()
     return field
+
+
+def directive_ids(field: Field) -> list[str]:
+    """The ids of all directives, the oldest first."""
+    with open_ledger(field.home) as ledger:
+        return [row["id"] for row in latest_directives(ledger.connection, 100)][::-1]
+
+
+@pytest.fixture
+def day(run: Run, finished_day: Field, tmp_path: Path) -> Field:
+    """That day in a home of the test's own."""
+    shutil.copytree(finished_day.home, tmp_path / "hq")
+    return finished_day.copy(tmp_path / "hq")
 
 
 def test_a_whole_ledger_is_whole_and_counted(run: Run, day: Field) -> None:
@@ -422,3 +453,21 @@ def test_a_ledger_put_back_and_healed_is_whole(
             device, "act", [Record(id=new_id(), kind="alert", at=1.0, data=_raw(Alert(alert="x")))]
         )
     assert problem(run) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["device disasters", "ledger restore", "key changes", "captured broker", "everything"]
+)
+def test_whatever_befalls_an_honest_chain_its_ledger_is_whole(name: str) -> None:
+    """Disks put back on either side, machines exchanged, keys replaced: no gap, no fork."""
+    world = World(SCENARIOS[name], 11)
+    world.run()
+    with world.hq.ledger.read() as connection:
+        report = verification.verify(
+            connection,
+            entries=world.keys.entries,
+            recovery=world.keys.trusted().recovery,
+            stolen=world.keys.stolen,
+        )
+    assert report.problem is None
+    assert report.counts["records"] > 0
