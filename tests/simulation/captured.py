@@ -53,7 +53,8 @@ ALTERED = 0.06
 HELD = 0.06
 HELD_MOST_SECONDS = 15.0
 LIED_TO_HELLO = 0.3
-"""How much of what passes is changed, held back, or answered before HQ can."""
+KEPT = 0.15
+"""How much of what passes is changed, held back, answered before HQ can, or kept for long."""
 
 
 class CapturedBroker:
@@ -64,7 +65,7 @@ class CapturedBroker:
         self.ended = False
         self._own_key = world.seeds.key()
         self._heard: list[tuple[str, bytes]] = []
-        self._nonces: dict[str, str] = {}
+        self._kept: list[tuple[str, bytes]] = []
         self._till = StolenTill(world)
         world.network.in_between = self.take
 
@@ -83,9 +84,11 @@ class CapturedBroker:
         self._heard.append((topic, payload))
         message = _read(payload)
         if isinstance(message, Hello) and timeline.chance(LIED_TO_HELLO):
-            self._nonces[topic] = message.nonce
             self._answer_falsely(topic, message)
-        if timeline.chance(ALTERED):
+        if isinstance(message, Hello) and timeline.chance(KEPT):
+            counts["hellos kept for later"] += 1
+            self._kept.append((topic, payload))
+        elif timeline.chance(ALTERED):
             counts["messages altered"] += 1
             network.hand_on(topic, self._altered(payload), retain=retain)
         elif timeline.chance(HELD):
@@ -131,6 +134,11 @@ class CapturedBroker:
         else:
             world.counts["messages said again"] += 1
         self._hand_on(topic, payload)
+
+    def say_kept(self) -> None:
+        """A hello that HQ has not heard, when its device may have begun anew since."""
+        if self._kept:
+            self._hand_on(*self.world.timeline.random.choice(self._kept))
 
     def lie(self) -> None:
         """A message made out of one that was heard."""
@@ -352,12 +360,13 @@ class StolenTill:
     def _false_record(self) -> Record:
         random = self.world.timeline.random
         known = list(self.world.journal.directives)
+        others = self._work_of_others()
         data: Any
         todo = random.choice(("directive", "cancel", "receipt"))
-        if todo == "receipt" and self._not_its_role is not None and known:
+        if todo == "receipt" and others and self._not_its_role is not None:
             kind = "receipt"
             data = Receipt(
-                directive=random.choice(known), role=self._not_its_role, state=State.DONE
+                directive=random.choice(others), role=self._not_its_role, state=State.DONE
             )
         elif todo == "cancel" and known:
             kind = "original"
@@ -375,6 +384,18 @@ class StolenTill:
                 seal=self._seal("directive", false),
             )
         return Record(id=self._id(), kind=kind, at=0.0, data=msgspec.Raw(encode_data(data)))
+
+    def _work_of_others(self) -> list[str]:
+        """Open directives of its store that are for a role which it does not serve."""
+        return [
+            row[0]
+            for row in self.world.hq.ledger.connection.execute(
+                "SELECT directive.id FROM delivery JOIN directive ON directive.no = directive_no"
+                " JOIN mailbox ON mailbox.no = mailbox_no JOIN store ON store.no = store_no"
+                " WHERE store.id = ? AND role = ? AND open = 1",
+                (self._store, self._not_its_role),
+            )
+        ]
 
     def _seal(self, kind: str, data: bytes) -> str:
         """None, one of another document, or one that is made with a key which does not count."""

@@ -49,7 +49,7 @@ class Oracle:
         world.network.watchers.append(self._watch)
         self._answered: set[str] = set()
         self._runs: defaultdict[Identity, list[str]] = defaultdict(list)
-        self._run_of: dict[str, tuple[Identity, str]] = {}
+        self._run_of: dict[str, tuple[Identity, str, bool]] = {}
 
     # --- watching --------------------------------------------------------------------------------
 
@@ -65,7 +65,7 @@ class Oracle:
         identity = self.world.topics.parse(topic).identity
         assert isinstance(hello, Hello)
         assert identity is not None
-        self._run_of[hello.nonce] = identity, hello.run
+        self._run_of[hello.nonce] = identity, hello.run, bool(hello.challenge)
         ids = [PublicKey.parse(entry.key).id for entry in self.world.keys.entries]
         behind = ids[::-1].index(hello.hq_key) if hello.hq_key in ids else 0
         self.world.counts["hellos from two keys behind"] += behind >= 2
@@ -110,8 +110,12 @@ class Oracle:
         self._answered.add(message.nonce)
         if message.nonce not in self._run_of:
             return  # a thief's, or one that was noticed as forged
-        identity, run = self._run_of[message.nonce]
-        if self._runs[identity][-1:] != [run]:
+        identity, run, proves = self._run_of[message.nonce]
+        before = self._runs[identity][-1:]
+        if before != [run]:
+            there = [one.core.process.run for one in self.world.machines_of(identity) if one.core]
+            if not proves and run not in there and set(before) & set(there):
+                self._fault(f"HQ takes the word of a run of {identity} that is over")
             self._runs[identity].append(run)
 
     def forget_runs(self, identity: Identity | None = None) -> None:

@@ -404,9 +404,10 @@ def recovery_ends_keys(patch: Patch) -> None:
 
     def step(self: trust.Trust, entry: trust.KeyEntry) -> trust.Trust:
         after = real(self, entry)
-        if entry.epoch > self.kept.epoch and after is not self:
-            after._keys = {**self._keys, **after._keys}
-        return after
+        if after is self or entry.epoch == self.kept.epoch:
+            return after
+        keys = [*self.kept.keys, *after.kept.keys]
+        return trust.Trust(msgspec.structs.replace(after.kept, keys=keys))
 
     real = trust.Trust._step
     patch.setattr(trust.Trust, "_step", step)

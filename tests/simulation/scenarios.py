@@ -201,6 +201,8 @@ CAPTURED_BROKER = Scenario(
     delay_most_seconds=1.0,
     rates={
         "say_again": 2.0,
+        "say_kept": 0.5,
+        "stopped": 0.10,
         "lie": 2.5,
         "steal_work": 0.5,
         "misuse_till": 0.5,
