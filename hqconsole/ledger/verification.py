@@ -9,7 +9,9 @@ signature, and everything that HQ derived from it against what was signed:
 - Each device's logs are dense from 1 to HQ's cursor, one id for each number.
 - Each directive and cancel bears a seal of HQ's, its row says what the sealed document says, and
   its deliveries are the audience that the document names.
-- Each delivery is in a state that HQ gave it or that a receipt of its own mailbox said.
+- Each delivery is in a state that HQ gave it or that a receipt of its own mailbox said, and behind
+  none of them; each answer is filed under what it answers.
+- HQ's own channels are dense, and every document has the row that it is the text of.
 - The audit is a chain.
 
 Reads only, in the caller's one read transaction; memory does not grow with messages.
@@ -25,12 +27,14 @@ from buswire import frame, signing
 from buswire.errors import WireError
 from buswire.messages import HQ_KINDS, Joined, Receipt, decode_data
 from buswire.signing import PublicKey
-from buswire.states import CLOSED_BY_HQ, State
+from buswire.states import CLOSED_BY_HQ, Needs, State, is_open
 from buswire.topics import Identity
 from buswire.trust import KeyEntry, Trust, Trusted
 from hqconsole.audience import digest
 from hqconsole.ledger import audit
 from hqconsole.ledger.deliveries import STATE_OF
+from hqconsole.ledger.verification_answers import Answers
+from hqconsole.ledger.verification_channels import check_channels
 from hqconsole.ledger.verification_context import (
     Advance,
     Context,
@@ -113,9 +117,11 @@ class _Walk:
         logs = Logs(self._context)
         logs.check_messages()
         logs.check_heads()
-        self._check_directives()
         self._check_cancels()
+        self._check_directives()
         self._check_states()
+        Answers(self._context, _Texts(self._connection).data).check()
+        check_channels(self._connection)
         self._context.flush()
 
     # --- who ---------------------------------------------------------------------------------
@@ -241,11 +247,13 @@ class _Walk:
             )
         }
         for row in self._connection.execute(
-            "SELECT directive.no, id, adopted_at, mailboxes, digest, doc.kind, data, seal,"
+            "SELECT directive.no, id, state, adopted_at, mailboxes, digest, doc.kind, data, seal,"
             " title, directive.kind, needs, priority, due, expires_at, issued_at, issued_by"
             " FROM directive LEFT JOIN doc ON doc.no = doc_no ORDER BY directive.no"
         ).fetchall():
-            no, directive_id, adopted_at, count, fingerprint, kind, data, seal, *columns = row
+            no, directive_id, state, adopted_at, count, fingerprint, kind, data, seal, *columns = (
+                row
+            )
             what = f"directive {directive_id[:8]}"
             document = _document(what, kind, data, "directive")
             self._check_seal(what, "directive", bytes(data), seal)
@@ -257,12 +265,11 @@ class _Walk:
                 raise MisfitError(
                     "directive", what, "its row does not say what the sealed document says"
                 )
-            there = [
-                mailboxes.get(mailbox_no, ("", str(mailbox_no)))
-                for (mailbox_no,) in self._connection.execute(
-                    "SELECT mailbox_no FROM delivery WHERE directive_no = ?", (no,)
-                )
-            ]
+            rows = self._connection.execute(
+                "SELECT mailbox_no, state, open FROM delivery WHERE directive_no = ?", (no,)
+            ).fetchall()
+            there = [mailboxes.get(mailbox_no, ("", str(mailbox_no))) for mailbox_no, _, _ in rows]
+            _check_closing(what, state, document.needs, rows, there)
             # Of an adopted one the audience is put together by and by.
             incomplete = adopted_at is not None and len(there) != count
             if not incomplete and digest(there) != fingerprint:
@@ -364,6 +371,27 @@ def _document(what: str, kind: str | None, data: Any, wanted: str) -> Any:
         return decode_data(wanted, bytes(data), HQ_KINDS)
     except WireError as error:
         raise MisfitError(wanted, what, str(error)) from None
+
+
+def _check_closing(
+    what: str,
+    directive_state: str,
+    needs: Needs,
+    deliveries: Sequence[tuple[int, int, int]],
+    mailboxes: Sequence[tuple[str, str]],
+) -> None:
+    """HQ closed a delivery only with its directive, and counts as open what is open."""
+    for (_, code, marked_open), (store, role) in zip(deliveries, mailboxes, strict=True):
+        state = STATE_OF[code]
+        may_be_open = directive_state == "issued" and is_open(state, needs)
+        closed_for_nothing = state in CLOSED_BY_HQ and directive_state == "issued"
+        if bool(marked_open) != may_be_open or closed_for_nothing:
+            raise MisfitError(
+                "state",
+                f"{what} at {store}/{role}",
+                f"it is {state} and marked {'open' if marked_open else 'closed'}, which does not"
+                f" follow for a directive that is {directive_state}",
+            )
 
 
 def _receipt(data: bytes) -> Receipt | None:

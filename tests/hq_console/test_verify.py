@@ -224,6 +224,18 @@ HARMS = {
         "UPDATE delivery SET state = 5 WHERE directive_no = 1 AND state = 0",
         "state",
     ),
+    "a delivery that is hidden from who has not": (
+        "UPDATE delivery SET open = 0 WHERE directive_no = 1 AND state = 0",
+        "state",
+    ),
+    "a delivery that is called withdrawn": (
+        "UPDATE delivery SET state = 7, open = 0 WHERE directive_no = 1 AND state = 0",
+        "state",
+    ),
+    "a delivery that a withdrawal left open": (
+        "UPDATE delivery SET state = 0, open = 1 WHERE directive_no = 2",
+        "state",
+    ),
     "a delivery further than its receipt": (
         "UPDATE delivery SET state = 5 WHERE directive_no = 1 AND state = 4",
         "state",
