@@ -1,7 +1,7 @@
 """`init`: make head office's home, or change its settings."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ def init(
       hq init
       hq init --broker mqtts://bus.example.com:8883 --timezone Europe/Paris
     """  # noqa: D301 - click reads \b as: leave the lines as they are
-    from hqconsole.hub_identity import prepare  # noqa: PLC0415 - help needs neither
+    from hqconsole.hub_identity import prepare  # noqa: PLC0415 - help needs none of these
+    from hqconsole.keyring import exists  # noqa: PLC0415
     from hqconsole.zones import time_zone  # noqa: PLC0415 - reads the list of all zones
 
     for url in brokers:
@@ -68,26 +69,44 @@ def init(
     # The ledger first: settings without one would look like a head office that lost its disk.
     # And settings that are there already mean that there was a ledger: it is never made anew.
     create = not changed or (home / FILE_NAME).exists()
+    new_keys = not exists(home)
     with open_ledger(home, create=create) as ledger:
         prepare(home, ledger, root=settings.root, at=time.time())
-        with ledger.write() as connection:
-            write_settings(path, written)
-            write_audit(
-                connection,
-                "settings" if changed else "init",
-                changed=sorted(key for key in written if written[key] != before.get(key)),
-                **{key: written[key] for key in ("name", "brokers") if key in written},
-            )
-    narrate(f"{settings.name} is {'changed' if changed else 'set up'} in {home}")
+        different = {key: value for key, value in written.items() if value != before.get(key)}
+        if different:
+            with ledger.write() as connection:
+                write_settings(path, written)
+                write_audit(connection, "settings" if changed else "init", **_audited(different))
+    done = "set up" if not changed else "changed" if different else "as it was"
+    narrate(f"{settings.name} is {done} in {home}")
+    if new_keys:
+        _narrate_recovery_key(home)
     if not changed:
         _narrate_next(home)
 
 
-def _narrate_next(home: Path) -> None:
-    from hqconsole import keyring  # noqa: PLC0415 - cryptography
+def _audited(different: Mapping[str, Any]) -> dict[str, Any]:
+    """What the audit keeps of settings: all of it but passwords."""
+    return {
+        key: {name: "..." if name == "password" else one for name, one in value.items()}
+        if isinstance(value, Mapping)
+        else value
+        for key, value in different.items()
+    }
 
+
+def _narrate_recovery_key(home: Path) -> None:
+    from hqconsole.keyring import FOLDER_NAME, RECOVERY_NAME  # noqa: PLC0415 - cryptography
+
+    narrate(
+        f"\n! the recovery key lies in {home / FOLDER_NAME / RECOVERY_NAME}\n"
+        "  It mends a lost or stolen key without going to every store. Move it offline now, two\n"
+        "  copies in two safe places, and delete it here; whoever has it can pose as head office."
+    )
+
+
+def _narrate_next(home: Path) -> None:
     at = _at(home)
-    recovery = home / keyring.FOLDER_NAME / keyring.RECOVERY_NAME
     steps = {
         f"hq roster import FILE{at}": "the stores",
         f"hq device add STORE DEVICE{at}": "a bundle for each device",
@@ -96,9 +115,6 @@ def _narrate_next(home: Path) -> None:
     }
     width = max(map(len, steps))
     narrate(
-        f"\n! the recovery key lies in {recovery}\n"
-        "  It mends a lost or stolen key without going to every store. Move it offline now, two\n"
-        "  copies in two safe places, and delete it here; whoever has it can pose as head office.\n"
         "\nwhat comes next:\n"
         + "\n".join(f"  {step:{width}}  {what}" for step, what in steps.items())
     )

@@ -11,6 +11,7 @@ from buskit.cli import CommandGroup, home_option, json_option
 from buskit.doorbell import ring
 from buskit.terminal import Column, Sheet, clock, narrate
 from hqconsole.commands.common import TAKES_EFFECT, narrate_hub, span_seconds, write_audit
+from hqconsole.home import read_hq_settings
 from hqconsole.ledger.opening import open_ledger
 
 _HERE = "hqconsole.commands.key"
@@ -54,6 +55,7 @@ def list_keys(home: Path, as_json: bool) -> None:
     from buswire.signing import PublicKey, fingerprint  # noqa: PLC0415 - cryptography
     from hqconsole import keyring as rings  # noqa: PLC0415
 
+    read_hq_settings(home)  # says how to make a home where there is none
     keyring = rings.Keyring.load(home)
     signing = keyring.signing(time.time())
     trusted = keyring.trusted().keys
@@ -216,4 +218,5 @@ def export(home: Path) -> None:
 
     from hqconsole.keyring import Keyring  # noqa: PLC0415 - cryptography
 
+    read_hq_settings(home)
     Sheet().text(msgspec.json.encode(Keyring.load(home).trusted()).decode())

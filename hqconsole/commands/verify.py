@@ -8,6 +8,7 @@ import click
 from buskit.cli import home_option, json_option
 from buskit.terminal import Column, Sheet, narrate
 from hqconsole.commands.common import progress
+from hqconsole.home import read_hq_settings
 from hqconsole.ledger import verification
 from hqconsole.ledger.opening import open_ledger
 
@@ -43,6 +44,7 @@ def verify(home: Path, as_json: bool) -> int:
     """  # noqa: D301 - click reads \\b as: leave the lines as they are
     from hqconsole.keyring import Keyring  # noqa: PLC0415 - cryptography, which help does not need
 
+    read_hq_settings(home)  # says how to make a home where there is none
     keyring = Keyring.load(home)
     began = time.monotonic()
     with (

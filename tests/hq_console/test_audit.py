@@ -24,7 +24,7 @@ def test_each_command_that_writes_leaves_a_row(
     assert run("key", "rotate", "--overlap", "0")[0] == 0
     recovery = str(home / "keys" / "recovery.key")
     assert run("key", "recover", "--recovery-key", recovery)[0] == 0
-    assert run("init", "--timezone", "UTC")[0] == 0
+    assert run("init", "--timezone", "Asia/Tokyo")[0] == 0
     assert run("backup", str(tmp_path / "copy"))[0] == 0
     assert run("restore", str(tmp_path / "copy"), "--yes")[0] == 0
     rows = json.loads(run("audit", "--json")[1])
@@ -38,6 +38,23 @@ def test_each_command_that_writes_leaves_a_row(
     assert rows[2]["detail"]["directive"] == rows[3]["detail"]["directive"] == issued
     assert rows[3]["detail"]["reason"] == "wrong lot"
     assert rows[4]["detail"] == {"tool": "dash", "reads": ["storebus/v1/#"], "replaced": False}
+
+
+def test_settings_are_kept_without_passwords(run: Run, home: Path) -> None:
+    """What did not change leaves no row; a password never stands in one."""
+    before = run("audit", "--json")
+    assert run("init")[0] == 0
+    assert run("init", "--timezone", "UTC")[0] == 0
+    assert run("audit", "--json") == before
+    settings = home / "hq.toml"
+    settings.write_text(settings.read_text() + '\n[link]\npassword = "secret"\n')
+    assert run("init", "--root", "other/bus", "--timezone", "Asia/Tokyo")[0] == 0
+    row = json.loads(run("audit", "--json", "-n", "1")[1])[0]
+    assert row["action"] == "settings"
+    assert row["detail"] == {
+        "timezone": "Asia/Tokyo",
+        "link": {"password": "...", "root": "other/bus"},
+    }
 
 
 def test_a_dry_run_or_a_refused_command_leaves_none(run: Run, home: Path) -> None:

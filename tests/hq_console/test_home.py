@@ -49,8 +49,10 @@ def test_init_refuses_what_cannot_be_before_it_makes_anything(
 
 def test_every_reader_says_how_to_make_a_home_that_is_missing(run: Run) -> None:
     """No home is no stack trace, but the command that makes one."""
-    for verb in ("status", "stores", "alerts", "replies", "reports", "quarantine", "incidents"):
-        code, out, errors = run(verb)
+    verbs = ("status", "stores", "alerts", "replies", "reports", "quarantine", "incidents")
+    groups = ("device list", "tool list", "key list", "key export")
+    for verb in (*verbs, *groups, "verify", "audit", "evidence abcd"):
+        code, out, errors = run(*verb.split())
         assert (code, out) == (1, ""), verb
         assert "hint: hq init" in errors
 
