@@ -384,10 +384,13 @@ class Connection:
                 self._out.insert(before, self._out.pop())
 
     def _on_subscribe(self, session: Session, body: bytes) -> None:
-        packet_id, wanted = packets.decode_subscribe(body)
+        packet_id, wanted = packets.decode_subscribe(body, self._limits.filters_per_client)
         codes = [self._router.subscribe(session, topic_filter, qos) for topic_filter, qos in wanted]
+        self._effort += len(codes)
         self.send(packets.suback(packet_id, codes))
         for (topic_filter, _), code in zip(wanted, codes, strict=True):
+            if self._closed is not None:
+                return  # what was retained was more than it may be sent at once
             if code == packets.SUBSCRIBE_FAILED:
                 continue
             for message in self._router.retained_for(session, topic_filter):
@@ -395,7 +398,8 @@ class Connection:
                 self._effort += 1
 
     def _on_unsubscribe(self, session: Session, body: bytes) -> None:
-        packet_id, filters = packets.decode_unsubscribe(body)
+        packet_id, filters = packets.decode_unsubscribe(body, self._limits.filters_per_client)
+        self._effort += len(filters)
         for topic_filter in filters:
             self._router.unsubscribe(session, topic_filter)
         self.send(packets.unsuback(packet_id))

@@ -79,7 +79,10 @@ class Limits:
     """
 
     filters_per_client: int = 1_000
-    """Subscriptions of one session; one above gets 0x80 in its SUBACK."""
+    """Subscriptions of one session; one above gets 0x80 in its SUBACK.
+
+    Also what one SUBSCRIBE or UNSUBSCRIBE may name; who names more is disconnected.
+    """
 
     inflight_messages: int = 100
     """QoS 1 and 2 messages sent to one client and not yet acknowledged by it."""

@@ -328,11 +328,12 @@ def decode_packet_id(data: bytes, name: str) -> int:
     return int.from_bytes(data, "big")
 
 
-def decode_subscribe(data: bytes) -> tuple[int, list[tuple[str, int]]]:
+def decode_subscribe(data: bytes, max_filters: int) -> tuple[int, list[tuple[str, int]]]:
     """Decode a SUBSCRIBE into packet identifier and (filter, QoS) pairs.
 
     Raises:
         ProtocolError: For what cannot be a SUBSCRIBE; the filters' wildcards are not judged here.
+        ConnectionClosedError: For more filters than that: a packet is handled in one turn.
     """
     body = _Body(data, "SUBSCRIBE")
     packet_id = body.packet_id()
@@ -343,25 +344,36 @@ def decode_subscribe(data: bytes) -> tuple[int, list[tuple[str, int]]]:
         if qos > 2:
             raise ProtocolError(f"a SUBSCRIBE with QoS byte {qos} [3.8.3-4]")
         wanted.append((topic_filter, qos))
+        if len(wanted) > max_filters:
+            raise _too_many_filters(max_filters)
     if not wanted:
         raise ProtocolError("a SUBSCRIBE without a filter [3.8.3-3]")
     return packet_id, wanted
 
 
-def decode_unsubscribe(data: bytes) -> tuple[int, list[str]]:
+def decode_unsubscribe(data: bytes, max_filters: int) -> tuple[int, list[str]]:
     """Decode an UNSUBSCRIBE into packet identifier and filters.
 
     Raises:
         ProtocolError: For what cannot be an UNSUBSCRIBE.
+        ConnectionClosedError: For more filters than that: a packet is handled in one turn.
     """
     body = _Body(data, "UNSUBSCRIBE")
     packet_id = body.packet_id()
     filters = []
     while not body.at_end:
         filters.append(body.text())
+        if len(filters) > max_filters:
+            raise _too_many_filters(max_filters)
     if not filters:
         raise ProtocolError("an UNSUBSCRIBE without a filter [3.10.3-2]")
     return packet_id, filters
+
+
+def _too_many_filters(allowed: int) -> ConnectionClosedError:
+    return ConnectionClosedError(
+        CloseReason.PACKET_TOO_LARGE, f"more than {allowed} filters in one packet"
+    )
 
 
 def connack(code: int, *, session_present: bool = False) -> bytes:

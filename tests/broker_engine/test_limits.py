@@ -150,7 +150,22 @@ def test_filters_are_limited(start: Start) -> None:
     """A filter too many gets 0x80, one that is there already can be changed."""
     engine = start(limits=Limits(filters_per_client=2))
     with connected(engine.port) as client:
-        assert client.subscribe("a", "b", "c", ("a", 1)) == [0, 0, 0x80, 1]
+        assert client.subscribe("a", "b") == [0, 0]
+        assert client.subscribe("c", ("a", 1)) == [0x80, 1]
+
+
+@pytest.mark.parametrize("first", [0x82, 0xA2])
+def test_filters_of_one_packet_are_limited(start: Start, first: int) -> None:
+    """A packet of a quarter of a million filters is not worked through: it ends the connection."""
+    engine = start(limits=Limits(filters_per_client=100))
+    one = raw.text("a") + (b"\0" if first == 0x82 else b"")
+    for count, fine in ((100, True), (101, False), (200_000, False)):
+        with connected(engine.port) as client:
+            client.send(raw.packet(first, b"\0\1" + one * count))
+            if fine:
+                assert len(client.read().body) == (102 if first == 0x82 else 2)
+            else:
+                client.expect_closed()
 
 
 @pytest.mark.parametrize("levels", [4, 5])

@@ -98,8 +98,8 @@ def test_garbage_is_refused_and_nothing_else_happens(body: bytes, first: int) ->
     """Any body is decoded or refused as a broken protocol; no other error comes out."""
     decoders = {
         packets.CONNECT: lambda: packets.decode_connect(body),
-        packets.SUBSCRIBE: lambda: packets.decode_subscribe(body),
-        packets.UNSUBSCRIBE: lambda: packets.decode_unsubscribe(body),
+        packets.SUBSCRIBE: lambda: packets.decode_subscribe(body, 100),
+        packets.UNSUBSCRIBE: lambda: packets.decode_unsubscribe(body, 100),
         packets.PUBACK: lambda: packets.decode_packet_id(body, "PUBACK"),
     }
     with contextlib.suppress(ProtocolError):
