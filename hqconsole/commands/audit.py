@@ -42,12 +42,12 @@ def audit(
     The operator is $STOREBUS_OPERATOR, or whoever is logged in. Each row holds the one before it
     by its hash: hq verify says if a row was altered or taken out.
 
-    \\b
+    \b
     Examples:
       hq audit
       hq audit --since 7d --by ana
       hq audit --action device --json
-    """  # noqa: D301 - click reads \\b as: leave the lines as they are
+    """  # noqa: D301 - click reads \b as: leave the lines as they are
     since_at = None if since is None else _moment(since, home)
     with open_ledger(home) as ledger, ledger.read() as connection:
         found = ledger_audit.entries(

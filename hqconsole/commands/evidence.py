@@ -45,12 +45,12 @@ def evidence(
 
     Whoever is to judge needs evidence_check.py of this program and nothing else of it.
 
-    \\b
+    \b
     Examples:
       hq evidence 6513270e -o recall.json
       hq evidence --check recall.json
       python evidence_check.py recall.json --recovery-key "3f2a 91c4 ..."
-    """  # noqa: D301 - click reads \\b as: leave the lines as they are
+    """  # noqa: D301 - click reads \b as: leave the lines as they are
     if (directive is None) == (checked is None):
         raise click.UsageError("give the ID of a directive, or --check FILE")
     if checked is not None:

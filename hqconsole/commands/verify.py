@@ -37,11 +37,11 @@ def verify(home: Path, as_json: bool) -> int:
     Whoever can write the ledger could write the end of the audit anew; keep the hash that this
     prints somewhere else, and look it up in hq audit --json later.
 
-    \\b
+    \b
     Examples:
       hq verify
       hq verify --json | jq .problem
-    """  # noqa: D301 - click reads \\b as: leave the lines as they are
+    """  # noqa: D301 - click reads \b as: leave the lines as they are
     from hqconsole.keyring import Keyring  # noqa: PLC0415 - cryptography, which help does not need
 
     read_hq_settings(home)  # says how to make a home where there is none

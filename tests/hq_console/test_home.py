@@ -1,10 +1,13 @@
 """HQ's home: made once, changed with care, refused where it cannot be."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from buskit.locks import FileLock
+from hqconsole.commands.main import main
 from hqconsole.home import (
     HUB_LOCK_NAME,
     HqSettings,
@@ -92,6 +95,30 @@ def test_whether_a_hub_runs_is_told_by_its_lock(home: Path) -> None:
     lock.release()
     assert not hub_state(home).running
     lock.close()
+
+
+def _verbs(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from _verbs(command, *path, name)
+
+
+def test_every_help_can_be_read_and_those_of_trust_have_examples(run: Run) -> None:
+    """Examples stand on lines of their own, as they are typed."""
+    trust = {"device", "key", "tool", "tls", "verify", "evidence", "audit"}
+    for path, _ in _verbs(main):
+        code, out, _ = run(*path, "--help")
+        assert code == 0
+        assert "\\b" not in out, path
+        assert "\b" not in out, path
+        if path[0] in trust:
+            lines = out.splitlines()
+            after = next((n for n, line in enumerate(lines) if "Example" in line), None)
+            assert after is not None, path
+            assert lines[after + 1].strip().startswith(("hq ", "storeagent ")), path
 
 
 def test_help_names_every_verb_and_imports_none(run: Run) -> None:
