@@ -16,7 +16,7 @@ STORES = (
     "SELECT store.id, store.name, store.region, store.city, store.timezone, store.closed_at,"
     " count(device.no), coalesce(sum(device.online), 0), max(device.last_heard_at),"
     " sum((SELECT sum(pending) FROM uplink WHERE uplink.device_no = device.no))"
-    " FROM store LEFT JOIN device ON device.store_no = store.no"
+    " FROM store LEFT JOIN device ON device.store_no = store.no AND device.state = 'active'"
     " WHERE {where} GROUP BY store.no ORDER BY store.region, store.id"
 )
 DEVICES = (
@@ -165,11 +165,11 @@ def open_stores(connection: sqlite3.Connection) -> int:
 
 
 def unserved(connection: sqlite3.Connection, mailboxes: Iterable[Mailbox]) -> list[Mailbox]:
-    """Those of the mailboxes that no device serves which HQ has ever heard, sorted."""
+    """Those of the mailboxes that no active device serves which HQ has ever heard, sorted."""
     heard: dict[str, list[str | None]] = {}
     for store_id, roles in connection.execute(
         "SELECT store.id, device.roles FROM device JOIN store ON store.no = device.store_no"
-        " WHERE device.last_heard_at > 0"
+        " WHERE device.last_heard_at > 0 AND device.state = 'active'"
     ):
         heard.setdefault(store_id, []).append(roles)
     return sorted(

@@ -42,8 +42,11 @@ WHO = (
 )
 WHO_OPEN = " AND delivery.open = 1"
 WHO_STATES = " AND delivery.state IN ({})"
-DEVICES_OF_STORE = "SELECT roles, online, last_heard_at FROM device WHERE store_no = ?"
-DEVICES = "SELECT store_no, roles, online, last_heard_at FROM device"
+# Who has not joined or was revoked reads nothing, and serves nobody.
+DEVICES_OF_STORE = (
+    "SELECT roles, online, last_heard_at FROM device WHERE store_no = ? AND state = 'active'"
+)
+DEVICES = "SELECT store_no, roles, online, last_heard_at FROM device WHERE state = 'active'"
 _FEW_STORES = 500
 
 

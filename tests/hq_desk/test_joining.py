@@ -10,12 +10,13 @@ from buswire.access import token_hash
 from buswire.messages import Bye, Join, Joined, Welcome
 from buswire.signing import SigningKey, fingerprint, proof_bytes, signature_text
 from buswire.topics import Identity
+from hqconsole.audience import Mailbox
 from hqconsole.desk import Desk, Heard, Linked, Tick
 from hqconsole.enrolling import IssueCertificate
 from hqconsole.errors import HqError
-from hqconsole.ledger import access, enrolment
+from hqconsole.ledger import access, enrolment, store_views
 from hqconsole.ledger.enrolment import EnrolmentError
-from tests.hq_desk.office import AT, SIBLING, TILL, TOPICS, Office, new_id, seed
+from tests.hq_desk.office import AT, OTHER, SIBLING, TILL, TOPICS, Office, new_id, seed
 
 DAY = 86_400.0
 INVITE = SigningKey(seed("invite"))
@@ -387,3 +388,21 @@ def test_the_roles_of_a_new_bundle_are_the_devices(tmp_path: Path) -> None:
     invite(office)
     assert office.rows("SELECT roles FROM device WHERE name = 'till-2'") == [('["clerk"]',)]
     office.ledger.close()
+
+
+def test_who_may_not_speak_serves_nobody(office: Office) -> None:
+    """What operators are shown of stores counts active devices, invited and revoked ones not."""
+
+    def shown() -> tuple[list[str], dict[str, int]]:
+        connection = office.ledger.connection
+        mailboxes = [Mailbox("S1", "any"), Mailbox("S2", "any")]
+        devices = {one["store"]: one["devices"] for one in store_views.stores(connection)}
+        return [one.store for one in store_views.unserved(connection, mailboxes)], devices
+
+    office.hello()
+    office.hello(identity=OTHER)
+    invite(office)
+    assert shown() == ([], {"S1": 1, "S2": 1})
+    with office.ledger.write() as connection:
+        enrolment.revoke(connection, OTHER, at=office.at, by="Ana")
+    assert shown() == (["S2"], {"S1": 1, "S2": 0})
