@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test faults check format bench clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,6 +20,9 @@ demo: $(READY)  ## a small chain on this machine, from first directive to proof
 
 test: $(READY)  ## all tests, under five minutes
 	$(BIN)/python -m pytest -n 4
+
+faults: $(READY)  ## forgeries, malformed packets and floods by the hundred thousand, some ten minutes
+	$(BIN)/python -m tests.faults
 
 check: $(READY)  ## style and types
 	$(BIN)/ruff check .

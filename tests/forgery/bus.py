@@ -165,6 +165,8 @@ class Bus:
         self.after: Callable[[Delivery], None] = lambda delivery: None
         self.lose: str | None = None
         """Who does not get the next records of a channel."""
+        self.is_calm = False
+        """Whether nothing shall make devices ask HQ but what is genuine."""
 
     def _new_desk(self) -> Desk:
         desk = Desk(

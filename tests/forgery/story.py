@@ -72,9 +72,10 @@ def tell(bus: Bus) -> None:
     tills["S1.office"].statements.report("sales", Table(["sku", "sold"], rows), key="today")
     bus.cancel(withdrawn)
     bus.go_on(10)
-    bus.lose = "W1.till"
+    bus.lose, bus.is_calm = "W1.till", True
     bus.issue("One device does not hear of it, until it hears the heads")
     bus.go_on(40)
+    bus.is_calm = False
     _be_away(bus)
     _change_keys(bus)
     _join(bus)

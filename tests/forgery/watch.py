@@ -43,7 +43,8 @@ class Watch:
             return
         seen = self.pictures()
         for forgery in self.forger.forgeries(genuine):
-            self._hand_over(genuine.kind, forgery)
+            if not (forgery.unknown_key and self.bus.is_calm):
+                self._hand_over(genuine.kind, forgery)
         for name, now in self.pictures().items():
             if now != seen[name]:
                 self._believe(

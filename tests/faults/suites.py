@@ -1,0 +1,173 @@
+"""The long suites, and the one table of what came of them.
+
+Each suite is a function that takes a seed and how much to do, and gives a `Row`. Kills and power
+cuts belong here as well when they come.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+
+from broker.limits import MIB, Limits
+from tests.forgery import story
+from tests.forgery.test_forgery import watched
+from tests.isolation import engines
+from tests.isolation.suite import Suite
+from tests.isolation.world import access
+from tests.malformed import cases, websocket
+from tests.malformed.cases import Case
+from tests.malformed.drive import Driver
+from tests.malformed.flood import Felt, feel
+from tests.malformed.target import Target
+
+_SHOWN = 10
+_GROWTH_BYTES = 24 * MIB
+"""What a broker's memory may differ by between the first sample and the last: pools, not a leak."""
+
+
+@dataclass
+class Row:
+    """What came of one suite.
+
+    Attributes:
+        what: Which.
+        cases: How many there were.
+        wrong: What was not as it must be; empty is what everybody hopes for.
+        seconds: How long it took.
+        memory: Of the broker in MiB: early, later samples, at the end; empty without a process.
+        note: Anything else worth a column.
+    """
+
+    what: str
+    cases: int
+    wrong: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    memory: list[float] = field(default_factory=list)
+    note: str = ""
+
+
+SuiteRun = Callable[[int, float], Row]
+
+
+def isolation(seed: int, share: float) -> Row:
+    """Who may do what; `tests.isolation`. It draws nothing."""
+    del seed, share
+    engine = engines.ENGINES[engines.chosen()]()
+    engine.start(access())
+    try:
+        tally = Suite(engine, patience_seconds=5.0).run()
+    finally:
+        engine.stop()
+    wrong = [*itertools.chain(*tally.leaks.values()), *itertools.chain(*tally.denials.values())]
+    leaks = sum(map(len, tally.leaks.values()))
+    note = f"{leaks} leaks, engine {engines.chosen()}"
+    return Row("isolation", tally.checks.total(), wrong + tally.unproven, note=note)
+
+
+def forgery(seed: int, share: float) -> Row:
+    """Every message of the story forged, whole stories long; `tests.forgery`."""
+    row = Row("forgery", 0)
+    for number in range(max(1, round(3 * share))):
+        watch = watched(seed + number, most=12)
+        row.cases += watch.forged.total()
+        row.wrong += watch.believed
+        row.wrong += [f"no {kind} had an effect" for kind in story.KINDS - watch.effective]
+    row.note = f"{len(row.wrong)} accepted"
+    return row
+
+
+def malformed(seed: int, share: float) -> Row:
+    """Malformed MQTT by the hundred thousand; `tests.malformed`."""
+    row = Row("malformed MQTT", 0)
+    random = Random(seed)
+    most = round(200_000 * share)
+    with Target() as target:
+        attacker = Driver(target.port, target.websocket_port)
+        attacker.run(itertools.islice(_malformed(random), 3_000))  # what is made on first use
+        descriptors = target.descriptors()
+        row.memory.append(target.resident_bytes() / MIB)
+        while attacker.report.cases < most and not len(attacker.report.wrong) > _SHOWN:
+            attacker.run(itertools.islice(_malformed(random), 9_000))
+            attacker.run_wrapped(itertools.islice(_malformed(random), 500), random)
+            attacker.run_garbage(_garbage(random))
+            row.memory.append(target.resident_bytes() / MIB)
+        row.cases = attacker.report.cases
+        row.wrong += attacker.report.wrong
+        if not target.is_up:
+            row.wrong.append("the broker is gone")
+        row.wrong += _grown(row.memory)
+        if target.descriptors() > descriptors + 3:
+            row.wrong.append(f"{target.descriptors()} descriptors, {descriptors} before")
+        if "Traceback" in target.log() or "defect" in target.log():
+            row.wrong.append(f"in the log: {target.log()[-2000:]}")
+        row.note = ", ".join(f"{n} {what}" for what, n in attacker.report.verdicts.most_common())
+        attacker.close()
+    return row
+
+
+def _malformed(random: Random) -> Iterator[Case]:
+    """Of all kinds, without end."""
+    while True:
+        yield from cases.crafted(random)
+        yield from itertools.islice(cases.truncated(random), 200)
+        yield from itertools.islice(cases.mutated(random), 2_500)
+
+
+def _garbage(random: Random) -> Iterator[Case]:
+    yield from websocket.garbage(random)
+    session = websocket.REQUEST + websocket.wrapped(next(cases.mutated(random)), random)
+    for _ in range(400):
+        yield websocket.mutated(random, session)
+
+
+def _grown(memory: list[float]) -> list[str]:
+    """Whether memory rose from the first sample to the last by more than pools explain."""
+    grown = (memory[-1] - memory[0]) * MIB
+    return (
+        [f"memory went from {memory[0]:.1f} to {memory[-1]:.1f} MiB"]
+        if (grown > _GROWTH_BYTES)
+        else []
+    )
+
+
+def floods(seed: int, share: float) -> Row:
+    """What another client feels of bad connections: none, 300 a second, as many as can be."""
+    del seed
+    limits = Limits()
+    row = Row("floods", 0)
+    felt: dict[str, Felt] = {}
+    with Target(
+        strangers_per_second=limits.strangers_per_second, strangers_burst=limits.strangers_burst
+    ) as target:
+        row.memory.append(target.resident_bytes() / MIB)
+        for name, per_second in {"quiet": None, "300/s": 300.0, "flood": 0.0}.items():
+            felt[name] = feel(target.port, per_second=per_second, seconds=20.0 * share)
+            row.cases += felt[name].opened
+            row.memory.append(target.resident_bytes() / MIB)
+            if felt[name].received < felt[name].sent:
+                row.wrong.append(f"{name}: {felt[name]}")
+        if "too many connections" not in target.log():
+            row.wrong.append("the flood was not refused")
+        row.wrong += _grown(row.memory)
+    row.note = "p99 " + ", ".join(f"{name} {one.p99_ms:.1f} ms" for name, one in felt.items())
+    if felt["300/s"].p99_ms > 100:
+        row.wrong.append(f"at 300 bad connections a second p99 is {felt['300/s'].p99_ms:.1f} ms")
+    return row
+
+
+SUITES: dict[str, SuiteRun] = {
+    "isolation": isolation,
+    "forgery": forgery,
+    "malformed": malformed,
+    "floods": floods,
+}
+
+
+def run(name: str, seed: int, share: float) -> Row:
+    """Run one suite, and see how long it takes."""
+    began = time.monotonic()
+    row = SUITES[name](seed, share)
+    row.seconds = time.monotonic() - began
+    return row
