@@ -57,7 +57,8 @@ from hqconsole.timing import DeskTiming
 
 _POLL_SECONDS = 1.0
 """How often it looks for what commands wrote without ringing, and for its own stop."""
-_BATCH_EVENTS = 2000
+_BATCH_EVENTS = 1000
+"""Verified one by one, they take half a second or so: a revocation must not wait for longer."""
 _BATCH_BYTES = 8 * 1024 * 1024
 _GATHERED_LIMIT = 50_000
 """More messages than this wait: the rest is dropped, and devices send it again."""
