@@ -260,6 +260,13 @@ def _common_names(certificate: Mapping[str, Any] | None) -> list[str]:
     return [value for part in subject for key, value in part if key == "commonName"]
 
 
+# Asked for each delivery: a name of the module's own is found sooner than a member of the enum.
+_RECEIVE = Action.RECEIVE
+
+# Topics of which the answer is remembered, for each hub and tool.
+_REMEMBERED = 50_000
+
+
 class _Grant(Protocol):
     """What one identity may do."""
 
@@ -284,7 +291,7 @@ class _OwnTopics:
 
     def allows(self, action: Action, topic: str) -> bool:
         # A filter that is one of the exact topics has no wildcard in it.
-        if action in _READING:
+        if action is _RECEIVE or action is Action.SUBSCRIBE:
             return topic in self._hears
         if action is Action.PUBLISH:
             return topic == self._speaks
@@ -300,6 +307,7 @@ class _Hub:
     def __init__(self, topics: contract.Topics) -> None:
         self._topics = topics
         self._filters = frozenset(topics.filters_of_hub())
+        self._kinds: dict[str, str] = {}
 
     def allows(self, action: Action, topic: str) -> bool:
         if action is Action.SUBSCRIBE:
@@ -311,28 +319,30 @@ class _Hub:
         return topic == self._topics.hq
 
     def _kind(self, topic: str) -> str:
-        if has_wildcard(topic):
-            return ""
-        try:
-            return self._topics.parse(topic).kind
-        except WireError:
-            return ""
+        kind = self._kinds.get(topic)
+        if kind is None:
+            try:
+                kind = "" if has_wildcard(topic) else self._topics.parse(topic).kind
+            except WireError:
+                kind = ""
+            if len(self._kinds) >= _REMEMBERED:
+                self._kinds.clear()
+            self._kinds[topic] = kind
+        return kind
 
 
 class _Tool:
     """A program that listens: to what its rules cover."""
-
-    _REMEMBERED = 10_000
 
     def __init__(self, reads: list[str]) -> None:
         self._reads = tuple(reads)
         self._hears: dict[str, bool] = {}
 
     def allows(self, action: Action, topic: str) -> bool:
-        if action is Action.RECEIVE:
+        if action is _RECEIVE:
             known = self._hears.get(topic)
             if known is None:
-                if len(self._hears) >= self._REMEMBERED:
+                if len(self._hears) >= _REMEMBERED:
                     self._hears.clear()
                 known = not has_wildcard(topic) and any(
                     matches(rule, topic) for rule in self._reads
