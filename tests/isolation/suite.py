@@ -17,6 +17,7 @@ from tests.isolation.engines import Engine
 from tests.isolation.table import IDENTITIES, ROOT, unescape
 from tests.isolation.tally import Tally
 from tests.isolation.world import (
+    Actor,
     Login,
     World,
     access,
@@ -224,9 +225,24 @@ class Suite:
                         may=seed in wanted,
                         did=seed in sent,
                     )
+            self._nothing_more_is_sent(actor, own)
             actor.filters = own
             actor.close()
         auditor.close()
+
+    def _nothing_more_is_sent(self, actor: Actor, own: list[str]) -> None:
+        """Have the actor hear a sentinel on the connection that was sent so little."""
+        sentinels = {f"{ROOT}/hq", f"{ROOT}/heads/east", f"{ROOT}/join/hq"}
+        actor.attempt([subscribing(one) for one in own if one in sentinels])
+        if actor in self._world.settle():
+            self.tally.unproven.append(f"{actor.name} did not hear its sentinel")
+        sent = {one.topic for one in actor.take() if one.payload in self._seeds.values()}
+        self.tally.check(
+            "retained read",
+            f"{actor.name} is sent what is kept on {sent} later",
+            may=False,
+            did=not sent <= set(own),
+        )
 
     def _nothing_was_kept(self, category: str) -> None:
         """Nothing that was published is retained anywhere but on `hq`."""
@@ -265,20 +281,21 @@ class Suite:
         self._settle()
 
     def _everybody_publishes(self) -> None:
+        ways = ((1, False), (0, False), (2, False), (1, True))
         for name, actor in self._world.actors.items():
-            for retain in (False, True):
+            for qos, retain in ways:
                 category = "publish retained" if retain else "publish"
                 makes = []
-                for topic, row in self._topics.items():
+                for topic, row in (self._topics if qos == 1 else self._tree).items():
                     letters = row[name]
                     payload = self._ask(
                         category,
-                        f"{name} publishes to {topic!r}{' retained' if retain else ''}",
+                        f"{name} publishes to {topic!r}{' retained' if retain else ''}, QoS {qos}",
                         topic,
                         passes=("r" if retain else "p") in letters,
                         either="?" in letters and not retain,
                     )
-                    makes.append(publishing(topic, payload, retain=retain))
+                    makes.append(publishing(topic, payload, retain=retain, qos=qos))
                 actor.attempt(makes)
                 self._settle()
             for topic in self._impossible_topics:

@@ -372,6 +372,14 @@ OP.t   closed manager     west manager                                    ~/head
 """What the roster does to a device that is connected (and to its sibling `.u`, which is away with
 a session): loses at once, may from now on when it asks. Everything else stays as it was."""
 
+TOOL_CHANGES = r"""
+who          reads before       reads after          loses                may now
+tool/wide    ~/down/all/+ ~/hq  ~/hq                 ~/down/all/+
+tool/moved   ~/heads/east ~/hq  ~/heads/west ~/hq    ~/heads/east         ~/heads/west
+tool/grows   ~/hq               ~/hq ~/down/all/any                       ~/down/all/any
+"""
+"""The same for tools: what they subscribe to is what they may read before."""
+
 BEFORE = r"""
 device   hears, as long as nothing changes
 MV.t     ~/hq ~/to/MV/t ~/heads/east ~/down/all/any ~/down/all/manager ~/down/all/clerk

@@ -20,11 +20,12 @@ from buswire.access import (
 )
 from tests.broker_engine import raw
 from tests.broker_engine.raw import Client, ClosedError, Message
-from tests.isolation.table import CHANGES, ENDS, IDENTITIES, ROOT, cells
+from tests.isolation.table import CHANGES, ENDS, IDENTITIES, ROOT, TOOL_CHANGES, cells, unescape
 
 SENTINEL = b"sentinel "
 # So many packets are on their way before their answers are read; it fits every socket buffer.
 _PIPELINE = 50
+_ANSWERS = (raw.PUBACK, raw.PUBREC, raw.SUBACK, raw.UNSUBACK)
 
 
 def token(identity: str) -> str:
@@ -73,6 +74,9 @@ def access(*, changed: bool = False, root: str = ROOT) -> AccessFile:
     }
     hubs = {"hub/h1": HubAccess(tokens=_hashes("hub/h1"))}
     joins = {name: JoinAccess(tokens=_hashes(name)) for name in ("join/hq", "join/b1")}
+    for name, before, after, _, _ in cells(TOOL_CHANGES):
+        reads = unescape(after if changed else before).split()
+        tools[name] = ToolAccess(tokens=_hashes(name), reads=reads)
     for name, _, _, old, new in cells(ENDS):
         words = [
             word for word, verdict in ((name, old), (f"{name} new", new)) if verdict == "let in"
@@ -119,9 +123,14 @@ Make = Callable[[int], bytes]
 """Makes a packet of a packet identifier."""
 
 
-def publishing(topic: str, payload: bytes, *, retain: bool = False) -> Make:
-    """A PUBLISH at QoS 1: its PUBACK says that it was dealt with."""
-    return lambda number: raw.publish_packet(topic, payload, 1, packet_id=number, retain=retain)
+def publishing(topic: str, payload: bytes, *, retain: bool = False, qos: int = 1) -> Make:
+    """A PUBLISH; its PUBACK or PUBREC, or an UNSUBACK behind it, says that it was dealt with."""
+
+    def make(number: int) -> bytes:
+        packet = raw.publish_packet(topic, payload, qos, packet_id=number, retain=retain)
+        return packet if qos else packet + unsubscribing("nobody/has/this")(number)
+
+    return make
 
 
 def subscribing(topic_filter: str, qos: int = 0) -> Make:
@@ -255,7 +264,7 @@ class Actor:
         assert self.client is not None
         while not numbers <= found.keys():
             got = self._take(self.client.read(self.patience_seconds))
-            if got is not None and got.kind in (raw.PUBACK, raw.SUBACK, raw.UNSUBACK):
+            if got is not None and got.kind in _ANSWERS:
                 found[got.packet_id] = got.body
 
     def hear_until(self, payload: bytes) -> bool:

@@ -77,6 +77,8 @@ def attack(port: int, address: str, per_second: float, seconds: float) -> int:
 def feel(port: int, *, per_second: float | None, seconds: float, pause: float = 0.005) -> Felt:
     """Publish and receive for so long while somebody else attacks from another address.
 
+    Now and then another client comes, and must be let in.
+
     Args:
         port: Of the broker.
         per_second: Bad connections; 0 for as many as can be, None for none.
@@ -106,6 +108,9 @@ def feel(port: int, *, per_second: float | None, seconds: float, pause: float = 
             got = subscriber.message(20 * TIME_SCALE)
             waits.append(time.perf_counter() - at)
             assert got.payload == b"%d" % (len(waits) - 1)
+            if len(waits) % 50 == 0:
+                with Client(port) as newcomer:
+                    assert newcomer.connect(f"newcomer-{len(waits)}") == (0, False)
             time.sleep(pause)
         opened = 0
         if attacker is not None:
