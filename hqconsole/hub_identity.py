@@ -70,7 +70,8 @@ def prepare(home: Path, ledger: Database, *, root: str, at: float) -> Keyring:
     if pinned not in {"", keys.recovery}:
         raise keyring.KeyringError(
             f"the keys in {home / keyring.FOLDER_NAME} are of another head office than the ledger",
-            hint="put the keys back from the backup that belongs to this ledger",
+            hint="put back the keys that belong to this ledger; where they are lost for good,"
+            " hq restore a copy of the ledger once more: it is these keys' from then on",
         )
     if not pinned:
         with ledger.write() as connection:

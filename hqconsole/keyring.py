@@ -182,6 +182,15 @@ def exists(home: Path) -> bool:
     return (home / FOLDER_NAME / CHAIN_NAME).exists()
 
 
+def recovery_of(home: Path) -> str:
+    """The public half of the home's recovery key; empty where there are no keys.
+
+    Raises:
+        KeyringError: The chain is damaged.
+    """
+    return _read_chain(home / FOLDER_NAME).recovery if exists(home) else ""
+
+
 def create(home: Path, *, at: float) -> Keyring:
     """Make the recovery key and the first key; durable when it returns, idempotent.
 

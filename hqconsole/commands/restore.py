@@ -12,6 +12,7 @@ from buskit.terminal import narrate
 from hqconsole.commands.common import by_option, write_audit
 from hqconsole.errors import HqError
 from hqconsole.home import HUB_LOCK_NAME, new_id, read_hq_settings
+from hqconsole.keyring import recovery_of
 from hqconsole.ledger.carrying import Carried
 from hqconsole.ledger.opening import FILE_NAME
 from hqconsole.ledger.restoring import restore_ledger
@@ -50,6 +51,7 @@ def restore(file: Path, yes: bool, by: str, home: Path) -> None:
             at=time.time(),
             by=by,
             new_id=new_id,
+            recovery_key=recovery_of(home),
             record=lambda connection: write_audit(
                 connection, "restore", file=str(file.absolute()), by=by
             ),

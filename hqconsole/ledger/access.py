@@ -61,7 +61,30 @@ def recovery_key(connection: sqlite3.Connection) -> str:
 
 def save_recovery_key(connection: sqlite3.Connection, key: str) -> None:
     """Remember it, so that the keys of another head office are noticed."""
-    connection.execute("INSERT INTO meta (key, value) VALUES (?, ?)", (_RECOVERY_KEY, key))
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES (?, ?)"
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (_RECOVERY_KEY, key),
+    )
+
+
+def belong_to(connection: sqlite3.Connection, key: str) -> bool:
+    """Make this the ledger of the head office with that recovery key; whether it was another's.
+
+    For who lost all keys and begins with new ones: what the old keys sealed and proved, the hub
+    seals and proves anew. Devices go on trusting the old ones until they join again.
+    """
+    known = recovery_key(connection)
+    if key in {"", known}:
+        return False
+    save_recovery_key(connection, key)
+    if known:
+        connection.execute("UPDATE doc SET seal = NULL WHERE seal IS NOT NULL")
+        connection.execute(
+            "UPDATE device_key SET joined_topic = NULL, joined_text = NULL, joined_key = NULL,"
+            " joined_signature = NULL"
+        )
+    return bool(known)
 
 
 class DeviceEntry(NamedTuple):

@@ -26,6 +26,7 @@ from buskit.database_opening import Terms, connect, identify
 from buskit.files import replace, sync_folder
 from buskit.locks import FileLock
 from hqconsole.errors import HqError
+from hqconsole.ledger import access
 from hqconsole.ledger.carrying import Carried, Identities, carry_identities, read_identities
 from hqconsole.ledger.opening import FILE_NAME, open_ledger
 from hqconsole.ledger.schema import APPLICATION_ID, MIGRATIONS
@@ -54,6 +55,7 @@ def restore_ledger(
     at: float,
     by: str = "",
     new_id: Callable[[], str],
+    recovery_key: str = "",
     record: Callable[[sqlite3.Connection], None] = lambda _: None,
 ) -> Restored:
     """Put a copy of the ledger in its place; durable when it returns.
@@ -66,6 +68,7 @@ def restore_ledger(
         at: The present time.
         by: Who does it.
         new_id: A random 128-bit id.
+        recovery_key: Of the keys in the home, whose ledger it is from now on; empty without keys.
         record: Writes into the ledger that is put in place what else is to stand there.
 
     Returns:
@@ -84,6 +87,7 @@ def restore_ledger(
         nonlocal carried
         if identities is not None:
             carried = carry_identities(connection, identities, new_id=new_id)
+        access.belong_to(connection, recovery_key)
         record(connection)
 
     identities = _identities_of(home)
