@@ -25,7 +25,7 @@ from tests.isolation.table import CHANGES, ENDS, IDENTITIES, ROOT, TOOL_CHANGES,
 SENTINEL = b"sentinel "
 # So many packets are on their way before their answers are read; it fits every socket buffer.
 _PIPELINE = 50
-_ANSWERS = (raw.PUBACK, raw.PUBREC, raw.SUBACK, raw.UNSUBACK)
+_ANSWERS = (raw.PUBACK, raw.PUBCOMP, raw.SUBACK, raw.UNSUBACK)
 
 
 def token(identity: str) -> str:
@@ -124,7 +124,7 @@ Make = Callable[[int], bytes]
 
 
 def publishing(topic: str, payload: bytes, *, retain: bool = False, qos: int = 1) -> Make:
-    """A PUBLISH; its PUBACK or PUBREC, or an UNSUBACK behind it, says that it was dealt with."""
+    """A PUBLISH; its PUBACK or PUBCOMP, or an UNSUBACK behind it, says that it was dealt with."""
 
     def make(number: int) -> bytes:
         packet = raw.publish_packet(topic, payload, qos, packet_id=number, retain=retain)
@@ -217,6 +217,8 @@ class Actor:
         return [one for one in heard if not one.payload.startswith(SENTINEL)]
 
     def _take(self, got: raw.Packet) -> raw.Packet | None:
+        if got.kind == raw.PUBREC and self.client is not None:
+            self.client.send(b"\x62\x02" + struct.pack("!H", got.packet_id))
         if got.kind != raw.PUBLISH:
             return got
         message = raw._message(got)
