@@ -178,10 +178,13 @@ def test_a_flood_of_forgeries_leaves_a_handful_of_rows(office: Office) -> None:
 
 def test_a_flood_of_strangers_leaves_a_handful_of_rows(office: Office) -> None:
     """A thousand devices that nobody added, in known and unknown stores, are counted together."""
-    for number in range(500):
-        for store in ("S1", f"X{number}"):
-            stranger = Identity(store, f"till-{number + 100}")
-            office.hear(Bye(run=RUN), identity=stranger)
+    payload = office.payload(Bye(run=RUN))
+    events = [
+        Heard(TOPICS.from_(Identity(store, f"till-{number + 100}")), payload)
+        for number in range(500)
+        for store in ("S1", f"X{number}")
+    ]
+    office.desk.handle(events, office.now)
     assert sorted(office.rows("SELECT source, times FROM quarantine")) == [
         ("from/*", 500),
         ("from/S1/*", 500),
