@@ -280,7 +280,7 @@ class Connection:
         self._sent_packets = self._sent_bytes = 0
         over_seconds = meter.over_seconds(now)
         if over_seconds > self._limits.over_rate_seconds:
-            self.end(CloseReason.TOO_MUCH, f"for {over_seconds:.0f} s")
+            self.end(CloseReason.TOO_MUCH, f"it was over its rate for {over_seconds:.0f} s")
         return pause_seconds
 
     def _hold_back(self, seconds: float) -> None:
@@ -375,6 +375,10 @@ class Connection:
             # again is not delivered again.
             before = len(self._out)
             if packet_id not in session.incoming:
+                if len(session.incoming) >= self._limits.unreleased_messages:
+                    raise ConnectionClosedError(
+                        CloseReason.TOO_MUCH, "messages of QoS 2 without a PUBREL"
+                    )
                 self._effort += self._router.publish_from(session, message)
                 session.incoming.add(packet_id)
             self.send(packets.pubrec(packet_id))

@@ -37,7 +37,7 @@ class CloseReason(Enum):
     TAKEN_OVER = "another connection came with the same client id"
     PACKET_TOO_LARGE = "a packet is over the size limit"
     TOO_SLOW = "the client reads or acknowledges too slowly, its outgoing queue is full"
-    TOO_MUCH = "the client has been sending more than its rate for too long"
+    TOO_MUCH = "the client sends more than is allowed"
     MEMORY = "too much waits for all clients together, and most of it for this one"
     CROWDED_OUT = "it did not authenticate, and its place is needed"
     REVOKED = "the access file does not let it in any more"

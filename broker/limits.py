@@ -84,6 +84,12 @@ class Limits:
     Also what one SUBSCRIBE or UNSUBSCRIBE may name; who names more is disconnected.
     """
 
+    filters_bytes_per_client: int = 1 * MIB
+    """The same in bytes, roughly."""
+
+    unreleased_messages: int = 5_000
+    """QoS 2 messages of one client that it has not released yet; who has more is disconnected."""
+
     inflight_messages: int = 100
     """QoS 1 and 2 messages sent to one client and not yet acknowledged by it."""
 

@@ -166,6 +166,7 @@ class Router:
         for topic_filter in session.filters:
             self.subscriptions.remove(topic_filter, session)
         session.filters.clear()
+        session.filters_bytes = 0
         if self.sessions.get(session.client_id) is session:
             del self.sessions[session.client_id]
             self._kept_sessions -= not session.clean
@@ -200,7 +201,7 @@ class Router:
             session.outlet.end(CloseReason.REVOKED)
             self.detach(session, session.outlet, publish_will=True, now=now)
         if self.sessions.get(session.client_id) is session:
-            log.warning("the session of client %r is revoked", session.client_id)
+            log.info("the session of client %r is revoked", session.client_id)
             self._forget(session)
 
     # -- messages --
@@ -267,10 +268,16 @@ class Router:
         if not self._allows(session.identity, Action.SUBSCRIBE, topic_filter):
             self._warn("client %r may not subscribe to %s", session, topic_filter)
             return packets.SUBSCRIBE_FAILED
-        full = len(session.filters) >= self._limits.filters_per_client
-        if full and topic_filter not in session.filters:
-            self._warn("client %r has too many subscriptions for %s", session, topic_filter)
-            return packets.SUBSCRIBE_FAILED
+        if topic_filter not in session.filters:
+            limits = self._limits
+            size = len(topic_filter)
+            if (
+                len(session.filters) >= limits.filters_per_client
+                or session.filters_bytes + size > limits.filters_bytes_per_client
+            ):
+                self._warn("client %r has too many subscriptions for %s", session, topic_filter)
+                return packets.SUBSCRIBE_FAILED
+            session.filters_bytes += size
         session.filters[topic_filter] = qos
         self.subscriptions.add(topic_filter, session, qos)
         return qos
@@ -291,6 +298,7 @@ class Router:
         if not is_topic_filter(topic_filter, max_levels=self._limits.topic_levels):
             raise ProtocolError("an UNSUBSCRIBE from what is no topic filter [4.7.1, 4.7.3-1]")
         if session.filters.pop(topic_filter, None) is not None:
+            session.filters_bytes -= len(topic_filter)
             self.subscriptions.remove(topic_filter, session)
 
     def _warn(self, message: str, session: Session, topic: str) -> None:

@@ -55,6 +55,7 @@ class Session:
         away_since: Monotonic seconds, meaningful while there is no outlet.
         will: Published when the connection ends without DISCONNECT.
         filters: The session's subscriptions, filter to granted QoS.
+        filters_bytes: What the filters take.
         incoming: Packet identifiers of QoS 2 messages that were routed and not yet released.
     """
 
@@ -76,6 +77,7 @@ class Session:
         self.away_since = 0.0
         self.will: Message | None = None
         self.filters: dict[str, int] = {}
+        self.filters_bytes = 0
         self.incoming: set[int] = set()
         self._receives = receives
         self._together = waiting or Waiting(limits.waiting_bytes)

@@ -66,7 +66,7 @@ def test_who_never_stops_is_disconnected(start: Start, caplog: pytest.LogCapture
         device.expect_closed()
         assert hub.is_served()
     assert "client 'device-1'" in caplog.text
-    assert "sending more than its rate for too long" in caplog.text
+    assert "sends more than is allowed: it was over its rate for" in caplog.text
 
 
 def test_bytes_have_a_rate_too(start: Start) -> None:
@@ -248,6 +248,16 @@ def test_half_sent_packets_count(start: Start) -> None:
         assert other.is_served()
     for client in clients:
         client.close()
+
+
+def test_unreleased_messages_are_limited(start: Start) -> None:
+    """Who begins QoS 2 deliveries and ends none is disconnected; who ends them is not."""
+    engine = start(limits=Limits(unreleased_messages=10))
+    with connected(engine.port) as client:
+        for _ in range(40):
+            client.publish("a", b"x", 2)
+        client.send(*(raw.publish_packet("a", b"x", 2, packet_id=n) for n in range(100, 111)))
+        client.expect_closed()
 
 
 class TestStrangers:

@@ -154,6 +154,15 @@ def test_filters_are_limited(start: Start) -> None:
         assert client.subscribe("c", ("a", 1)) == [0x80, 1]
 
 
+def test_filters_are_limited_in_bytes(start: Start) -> None:
+    """Few very long filters are too many as well; what ends makes room."""
+    engine = start(limits=Limits(filters_bytes_per_client=1000))
+    with connected(engine.port) as client:
+        assert client.subscribe("a" * 600, "b" * 600) == [0, 0x80]
+        client.unsubscribe("a" * 600)
+        assert client.subscribe("b" * 600) == [0]
+
+
 @pytest.mark.parametrize("first", [0x82, 0xA2])
 def test_filters_of_one_packet_are_limited(start: Start, first: int) -> None:
     """A packet of a quarter of a million filters is not worked through: it ends the connection."""
