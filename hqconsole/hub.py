@@ -347,6 +347,10 @@ class HubProcess:
             self._say(f"HQ's keys stay what they were: {error}")
             return
         self._desk.take_keys(self._keys)
+        if self._linked:
+            # Signed with the key of before, the broker's copy would mean nothing to who is new; and
+            # where the new key signs at once, devices that do not know it ask.
+            self._waiting.append(self._publication(self._desk.greeting()))
         self._say(f"the key {self._keys.signing(time.time()).id[:8]} signs")
 
     def _write_access_file(self) -> None:
