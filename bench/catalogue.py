@@ -51,4 +51,9 @@ BENCHMARKS = (
     Benchmark(
         "latency", "bench.latency", "from the end of a command until a running daemon has sent it"
     ),
+    Benchmark(
+        "security",
+        "bench.security",
+        "signing and verifying, the broker with an access file against without, who is let in",
+    ),
 )

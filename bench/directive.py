@@ -18,10 +18,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.chain import head_office, roster
+from bench.chain import Chain, chain, roster
 from bench.figures import Figure, Setting, median
 from bench.load import Client
-from bench.processes import cpu_seconds, embedded_broker, hub, new_id, running, wait_for
+from bench.processes import PATIENCE_SECONDS, cpu_seconds, new_id, running, wait_for
 from buskit.doorbell import ring
 from buswire.states import Needs
 from hqconsole.audience import Selector
@@ -42,19 +42,34 @@ class _Listener:
     last when it has ended.
     """
 
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._first = Client(port, "first-listener")
+    def __init__(self, chain: Chain) -> None:
+        self._port = chain.port
+        self._tokens = {
+            name: chain.tool(name, _DIRECTIVES, _SAID)
+            for name in ("first-listener", "last-listener")
+        }
+        self._first = self._connect("first-listener")
         self._first.subscribe(_DIRECTIVES, qos=0)
         self.began_at = self.ended_at = self.receipt_at = 0.0
         self._stopping = False
 
     def start(self) -> None:
         """Subscribe behind the stores, and begin to listen."""
-        self._last = Client(self._port, "last-listener")
+        self._last = self._connect("last-listener")
         self._last.subscribe(_DIRECTIVES, _SAID, qos=0)
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
+
+    def _connect(self, name: str) -> Client:
+        """Connect as a tool; the broker hears of it within a second."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return Client(self._port, f"tool/{name}", self._tokens[name])
+            except ConnectionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
     def _listen(self) -> None:
         both = {self._first.socket: self._first, self._last.socket: self._last}
@@ -77,26 +92,19 @@ class _Listener:
         self._last.socket.close()
 
 
-class _Chain:
+class _Work:
     """One chain at work: broker, hub, fleet, and the ledger seen from outside."""
 
     def __init__(self, folder: Path, qos: int, stack: ExitStack) -> None:
         folder.mkdir()
-        port, self.broker_pid = stack.enter_context(embedded_broker(folder))
-        self.home = folder / "hq"
         stores = roster(_STORES, roles=("manager",))
-        self.ledger = head_office(self.home, stores, port=port)
-        stack.callback(self.ledger.close)
-        with (self.home / "hq.toml").open("a") as file:
-            file.write(f"\n[link]\nqos = {qos}\n")
-        self.hub_pid = stack.enter_context(hub(self.home))
-        self.listener = _Listener(port)
-        identities = folder / "identities.jsonl"
-        identities.write_text(
-            "\n".join(json.dumps({"store": one.store_id, "device": "till-1"}) for one in stores)
-        )
+        there = stack.enter_context(chain(folder, stores, settings=f"\n[link]\nqos = {qos}\n"))
+        self.home, self.ledger = there.home, there.ledger
+        self.broker_pid, self.hub_pid = there.broker_pid, there.hub_pid
+        keys = there.fleet("till-1")
+        self.listener = _Listener(there)
         self._totals = folder / "fleet.jsonl"
-        arguments = ["--identities", str(identities), "--broker", f"mqtt://127.0.0.1:{port}"]
+        arguments = ["--keys", str(keys), "--broker", there.broker]
         arguments += ["--connects-per-second", "1000", "--every", "0.5", "--qos", str(qos)]
         began = time.time()
         fleet = stack.enter_context(
@@ -159,16 +167,16 @@ def run(setting: Setting) -> Sequence[Figure]:
     measured: dict[int, list[dict[str, float]]] = {0: [], 1: []}
     hellos: dict[int, float] = {}
     with ExitStack() as stack:
-        chains: dict[int, _Chain] = {}
+        chains: dict[int, _Work] = {}
         for qos in measured:
             setting.say(f"{_STORES:,} stores say hello at QoS {qos}")
-            chains[qos] = _Chain(setting.folder / f"qos{qos}", qos, stack)
+            chains[qos] = _Work(setting.folder / f"qos{qos}", qos, stack)
             hellos[qos] = chains[qos].hello_seconds
-        for chain in chains.values():
-            chain.one_directive()
+        for one in chains.values():
+            one.one_directive()
         for _ in range(setting.pick(7, 2)):
-            for qos, chain in chains.items():
-                measured[qos].append(chain.one_directive())
+            for qos, one in chains.items():
+                measured[qos].append(one.one_directive())
     figures: list[Figure] = []
     for qos, runs in measured.items():
         middle = {name: round(median([one[name] for one in runs]), 3) for name in runs[0]}

@@ -7,29 +7,20 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from bench.chain import head_office, roster
+from bench.chain import chain, roster
 from bench.figures import Aim, Figure, Setting
-from bench.processes import agent, command, cpu_seconds, embedded_broker, hub, resident_mb, wait_for
+from bench.processes import agent, cpu_seconds, resident_mb, wait_for
 
 
 def run(setting: Setting) -> Sequence[Figure]:
     """Start broker, hub and one agent, let them settle, and look at the agent for a while."""
-    home = setting.folder / "agent"
+    stores = roster(1)
     with ExitStack() as stack:
-        port, _ = stack.enter_context(embedded_broker(setting.folder))
-        stores = roster(1)
-        ledger = head_office(setting.folder / "hq", stores, port=port)
-        stack.callback(ledger.close)
-        stack.enter_context(hub(setting.folder / "hq"))
-        broker = f"mqtt://127.0.0.1:{port}"
-        store = stores[0].store_id
-        command(
-            *("storeagent", "init", "--home", str(home), "--broker", broker),
-            *("--store", store, "--device", "till-1"),
-        )
-        pid = stack.enter_context(agent(home))
+        there = stack.enter_context(chain(setting.folder, stores))
+        pid = stack.enter_context(agent(there.join(stores[0].store_id, "till-1")))
+        count = there.ledger.connection.execute
         online = "SELECT count(*) FROM device WHERE online = 1"
-        wait_for(lambda: ledger.connection.execute(online).fetchone()[0], "the agent's hello")
+        wait_for(lambda: count(online).fetchone()[0], "the agent's hello")
         time.sleep(2.0)
         seconds = setting.pick(30, 5)
         before, began = cpu_seconds(pid), time.monotonic()

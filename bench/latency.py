@@ -10,9 +10,9 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from bench.chain import head_office, roster
+from bench.chain import chain, roster
 from bench.figures import Aim, Figure, Setting, median
-from bench.processes import PATIENCE_SECONDS, agent, command, embedded_broker, hub, wait_for
+from bench.processes import PATIENCE_SECONDS, agent, wait_for
 from buskit.link import Connected, Link, LinkEvent, LinkSettings, Received, Subscribed
 from storeagent.api import Agent
 
@@ -21,25 +21,20 @@ _MOST_MS = 50
 
 def run(setting: Setting) -> Sequence[Figure]:
     """Raise alerts, one after the other, and listen for each."""
-    home = setting.folder / "agent"
+    stores = roster(1)
     heard: queue.SimpleQueue[tuple[float, LinkEvent]] = queue.SimpleQueue()
     with ExitStack() as stack:
-        port, _ = stack.enter_context(embedded_broker(setting.folder))
-        broker = f"mqtt://127.0.0.1:{port}"
-        stores = roster(1)
-        ledger = head_office(setting.folder / "hq", stores, port=port)
-        stack.callback(ledger.close)
-        stack.enter_context(hub(setting.folder / "hq"))
+        there = stack.enter_context(chain(setting.folder, stores))
         store = stores[0].store_id
-        command(
-            *("storeagent", "init", "--home", str(home), "--broker", broker),
-            *("--store", store, "--device", "till-1"),
-        )
+        token = there.tool("listener", "storebus/v1/from/+/+")
+        home = there.join(store, "till-1")
         stack.enter_context(agent(home))
+        count = there.ledger.connection.execute
         online = "SELECT count(*) FROM device WHERE online = 1"
-        wait_for(lambda: ledger.connection.execute(online).fetchone()[0], "the agent's hello")
+        wait_for(lambda: count(online).fetchone()[0], "the agent's hello")
+        name = "tool/listener"
         link = Link(
-            LinkSettings(addresses=(broker,), client_id="listener"),
+            LinkSettings(addresses=(there.broker,), client_id=name, username=name, password=token),
             deliver=lambda event: heard.put((time.perf_counter(), event)),
             random=random.Random(1),
         )

@@ -35,15 +35,22 @@ def _packet(first: int, body: bytes) -> bytes:
 class Client:
     """One connection, and the bytes of a packet that has not come whole."""
 
-    def __init__(self, port: int, client_id: str) -> None:
-        """Connect."""
+    def __init__(
+        self, port: int, client_id: str, password: str | None = None, *, user: str = ""
+    ) -> None:
+        """Connect; with a password, under a user name that is the client id if none is given."""
         self.rest = b""
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(_STUCK_SECONDS)
         self.socket.sendall(
             _packet(
-                0x10, _text("MQTT") + bytes([4, 2]) + (600).to_bytes(2, "big") + _text(client_id)
+                0x10,
+                _text("MQTT")
+                + bytes([4, 2 if password is None else 0xC2])
+                + (600).to_bytes(2, "big")
+                + _text(client_id)
+                + (b"" if password is None else _text(user or client_id) + _text(password)),
             )
         )
         answer = self.socket.recv(4)
@@ -93,14 +100,23 @@ class Client:
 class Stores:
     """So many stores connected to one broker, and a publisher; whoever has it owes a `close`."""
 
-    def __init__(self, port: int, count: int) -> None:
-        """Connect and subscribe all of them, to four exact filters each as devices do."""
+    def __init__(
+        self, port: int, count: int, *, password: str | None = None, hub: str = "hub"
+    ) -> None:
+        """Connect and subscribe all of them, to four exact filters each as devices do.
+
+        Args:
+            port: Of the broker.
+            count: How many.
+            password: Of all of them, where the broker wants one.
+            hub: What the publisher is called.
+        """
         self.count = count
         self._next = 0
         self._epoll = select.epoll()
         self._clients: dict[int, Client] = {}
         for number in range(count):
-            client = Client(port, f"S{number}.d1")
+            client = Client(port, f"S{number}.d1", password)
             client.subscribe(
                 f"bench/down/store/S{number}/any",
                 f"bench/to/S{number}/d1",
@@ -108,7 +124,8 @@ class Stores:
                 "bench/down/all/any",
             )
             self._watch(client)
-        self._publisher = Client(port, "hub")
+        run = "" if password is None else "/0"
+        self._publisher = Client(port, hub + run, password, user=hub)
         self._watch(self._publisher)
 
     def _watch(self, client: Client) -> None:

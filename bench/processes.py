@@ -74,10 +74,13 @@ def running(
 
 
 @contextlib.contextmanager
-def embedded_broker(folder: Path) -> Iterator[tuple[int, int]]:
-    """Run the embedded broker; yields its port and its process id."""
+def embedded_broker(folder: Path, *words: str) -> Iterator[tuple[int, int]]:
+    """Run the embedded broker; yields its port and its process id.
+
+    Without `--access` it is open to everybody on this machine.
+    """
     ready = folder / "broker.json"
-    arguments = ["-m", "broker.main", "--port", "0", "--ready-file", str(ready)]
+    arguments = ["-m", "broker.main", "--port", "0", "--ready-file", str(ready), *words]
     with running(arguments) as process:
         wait_for(ready.exists, "the broker")
         yield int(json.loads(ready.read_text())["port"]), process.pid
@@ -116,17 +119,22 @@ def command(script: str, *arguments: str) -> float:
         RuntimeError: It failed.
     """
     began = time.perf_counter()
+    output(script, *arguments)
+    return time.perf_counter() - began
+
+
+def output(script: str, *arguments: str) -> str:
+    """Run one of our scripts to its end. Returns what it wrote.
+
+    Raises:
+        RuntimeError: It failed.
+    """
     done = subprocess.run(
-        [str(SCRIPTS / script), *arguments],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        check=False,
+        [str(SCRIPTS / script), *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    seconds = time.perf_counter() - began
     if done.returncode:
-        raise RuntimeError(f"{script} {arguments[0]}: {done.stderr.decode().strip()}")
-    return seconds
+        raise RuntimeError(f"{script} {arguments[0]}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def cpu_seconds(pid: int) -> float:

@@ -32,6 +32,7 @@ def test_every_benchmark_is_listed() -> None:
         "deliveries",
         "hub",
         "latency",
+        "security",
     }
     assert all(one["what"] for one in listed)
 
