@@ -158,13 +158,15 @@ def test_what_commands_wrote_is_sealed_while_nobody_is_connected(running: Runnin
 
 
 def test_only_a_hub_with_hqs_keys_can_send_another_one_away(running: Running) -> None:
-    """A stranger's word on `hq` is nothing; an older hub of the same head office is obeyed."""
-    message = Hub(run="0" * 32, up=True, since_at=1.0)
+    """A stranger's word is nothing, nor a recording; an older hub that answers us is obeyed."""
+    recorded = Hub(run="0" * 32, up=True, since_at=1.0)
+    message = Hub(run="0" * 32, up=True, since_at=1.0, heard=running.hub._desk.run)
     topic = Topics().hq
     own = Keyring.load(running.home).signing(time.time())
     running.hears(frame.encode(message, topic, SigningKey(seed("stranger"))))
     running.hears(frame.encode(message, "other/v1/hq", own))
     running.hears(b"storebus/1\n{}")
+    running.hears(frame.encode(recorded, topic, own))
     with open_ledger(running.home) as ledger, ledger.write() as connection:
         connection.execute("INSERT INTO doc (kind, data) VALUES ('directive', x'7b7d')")
     ring(running.home)
