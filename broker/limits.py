@@ -38,21 +38,26 @@ class Limits:
     connections: int = 20_000
     """Sockets open at a time, also those without CONNECT; what comes above is closed at once."""
 
-    strangers: int = 4_000
+    strangers: int = 8_000
     """Of these, sockets that are not authenticated yet; for one above the oldest one is closed."""
 
-    strangers_per_address: int = 1_000
-    """The same from one address (one /64 of IPv6). A chain may sit behind one address."""
+    strangers_per_address: int = 4_000
+    """The same from one address (one /64 of IPv6); in TLS one counts twice.
+
+    A chain may sit behind one address and come back all at once.
+    """
+
+    stranger_grace_seconds: float = 2.0
+    """No stranger is closed for another before that; the newcomer is, if it has to be someone."""
 
     strangers_per_second: float = 300.0
     """Connections from one address that come to nothing; what comes above is closed at once.
 
-    One in TLS counts twice. A connection that authenticates is not counted, so a chain that comes
-    back after an outage is not held up, from behind one address even.
+    In TLS one counts twice. One that authenticates does not count.
     """
 
     strangers_burst: int = 1_000
-    """So many may come to nothing in a moment; it is also how many may be on their way at once."""
+    """So many of them may come in a moment."""
 
     connect_seconds: float = 10.0
     """From accepting a socket over TLS to its complete CONNECT; when it is over it is closed."""

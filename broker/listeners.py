@@ -228,7 +228,7 @@ class Listeners:
 
         def done(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            self._gate.leave(visit)
+            self._gate.leave(visit, loop.time())
             if not visit.has_begun:
                 accepted.close()
 

@@ -27,6 +27,13 @@ def _arrive(gate: Gate, address: str, now: float, cost: float = 1) -> Socket | R
     return gate.arrive(one, address, now, cost=cost) or one
 
 
+def _fail(gate: Gate, address: str, now: float) -> None:
+    """Come and go without CONNECT, as often as counts for two."""
+    one = _arrive(gate, address, now, cost=2)
+    if isinstance(one, Socket):
+        gate.leave(one, now)
+
+
 class TestGate:
     """Who may come in."""
 
@@ -38,7 +45,7 @@ class TestGate:
             now = n / 5000
             came = _arrive(gate, "10.0.0.1", now)
             if isinstance(came, Socket):
-                gate.leave(came)
+                gate.leave(came, now)
             else:
                 assert came is Refusal.FLOOD
                 refused += 1
@@ -54,15 +61,39 @@ class TestGate:
             one = _arrive(gate, "10.0.0.1", 0.0, cost=2)
             assert isinstance(one, Socket)
             gate.know(one)
-            gate.know(one)  # idempotent: it does not give two back
-        assert gate.strangers == 0
+            gate.leave(one, 0.0)
+        on_their_way = [_arrive(gate, "10.0.0.1", 0.0) for _ in range(4000)]
+        for one in on_their_way:
+            assert isinstance(one, Socket)
+            gate.know(one)
         for _ in range(10):
-            assert isinstance(_arrive(gate, "10.0.0.1", 0.0), Socket)
+            _fail(gate, "10.0.0.1", 0.0)
         assert _arrive(gate, "10.0.0.1", 0.0) is Refusal.FLOOD
+
+    def test_a_crowd_that_fails_at_once_is_soon_forgiven(self) -> None:
+        """A thousand clients whose line broke in the middle do not lock their address out."""
+        gate = Gate(Limits(strangers_per_second=10, strangers_burst=10))
+        crowd = [_arrive(gate, "a", 0.0) for _ in range(1000)]
+        for one in crowd:
+            assert isinstance(one, Socket)
+            gate.leave(one, 1.0)
+        assert _arrive(gate, "a", 1.0) is Refusal.FLOOD
+        assert isinstance(_arrive(gate, "a", 1.3), Socket)
+
+    def test_a_young_crowd_is_left_alone(self) -> None:
+        """Before anybody had the time to say CONNECT the newcomer is refused, not the first."""
+        gate = Gate(Limits(strangers_per_address=2, stranger_grace_seconds=2))
+        first, _ = _arrive(gate, "a", 0.0), _arrive(gate, "a", 1.0)
+        assert _arrive(gate, "a", 1.9) is Refusal.CROWD
+        assert isinstance(_arrive(gate, "a", 2.0), Socket)
+        assert isinstance(first, Socket)
+        assert first.is_out
 
     def test_the_oldest_stranger_makes_room(self) -> None:
         """By address and in all; who is known is never crowded out."""
-        gate = Gate(Limits(strangers=3, strangers_per_address=2, connections=100))
+        gate = Gate(
+            Limits(strangers=3, strangers_per_address=2, connections=100, stranger_grace_seconds=0)
+        )
         known = _arrive(gate, "a", 0.0)
         assert isinstance(known, Socket)
         gate.know(known)
@@ -73,8 +104,8 @@ class TestGate:
         assert not known.is_out
         assert gate.strangers == 3
         for one in (first, second, third, other, another, known):
-            gate.leave(one)
-            gate.leave(one)
+            gate.leave(one, 0.0)
+            gate.leave(one, 0.0)
         assert gate.strangers == 0
 
     def test_full(self) -> None:
@@ -82,19 +113,19 @@ class TestGate:
         gate = Gate(Limits(connections=2))
         one, _ = _arrive(gate, "a", 0.0), _arrive(gate, "a", 0.0)
         assert _arrive(gate, "b", 0.0) is Refusal.FULL
-        gate.leave(one)
+        gate.leave(one, 0.0)
         assert isinstance(_arrive(gate, "b", 0.0), Socket)
 
     def test_a_network_of_ipv6_is_one_address(self) -> None:
         """Whoever has a /64 has all of it; an IPv4 address in IPv6 clothes is itself."""
         gate = Gate(Limits(strangers_burst=2, strangers_per_second=1))
-        assert isinstance(_arrive(gate, "2001:db8:0:1::1", 0.0, cost=2), Socket)
-        assert _arrive(gate, "2001:db8:0:1:ffff::2", 0.0, cost=2) is Refusal.FLOOD
-        assert isinstance(_arrive(gate, "2001:db8:0:2::1", 0.0, cost=2), Socket)
-        assert isinstance(_arrive(gate, "fe80::1%eth0", 0.0, cost=2), Socket)
-        assert isinstance(_arrive(gate, "::ffff:10.0.0.1", 0.0, cost=2), Socket)
-        assert _arrive(gate, "10.0.0.1", 0.0, cost=2) is Refusal.FLOOD
-        assert isinstance(_arrive(gate, "::ffff:10.0.0.2", 0.0, cost=2), Socket)
+        _fail(gate, "2001:db8:0:1::1", 0.0)
+        assert _arrive(gate, "2001:db8:0:1:ffff::2", 0.0) is Refusal.FLOOD
+        assert isinstance(_arrive(gate, "2001:db8:0:2::1", 0.0), Socket)
+        assert isinstance(_arrive(gate, "fe80::1%eth0", 0.0), Socket)
+        _fail(gate, "::ffff:10.0.0.1", 0.0)
+        assert _arrive(gate, "10.0.0.1", 0.0) is Refusal.FLOOD
+        assert isinstance(_arrive(gate, "::ffff:10.0.0.2", 0.0), Socket)
 
     def test_addresses_are_forgotten(self) -> None:
         """Twenty thousand addresses that came once are not kept."""
@@ -102,7 +133,7 @@ class TestGate:
         for n in range(20_000):
             one = _arrive(gate, f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", n / 100)
             assert isinstance(one, Socket)
-            gate.leave(one)
+            gate.leave(one, n / 100)
         assert len(gate._addresses) <= 2_000
 
 

@@ -136,7 +136,7 @@ def test_the_deadline_covers_the_handshake(start: Start, authority: Authority) -
 
 def test_handshakes_count_as_connections(start: Start, authority: Authority) -> None:
     """Who is in the middle of the handshake holds a place, and can be crowded out."""
-    engine = start(tls=authority.server(), limits=Limits(strangers=3, strangers_per_address=2))
+    engine = start(tls=authority.server(), limits=Limits(strangers=2, stranger_grace_seconds=0))
     first, second = Client(engine.port), Client(engine.port)
     wait_until(lambda: engine.status().strangers == 2, what="both")
     with Client(engine.port, tls=authority.client()) as third:
