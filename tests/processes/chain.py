@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from buskit.doorbell import ring
 from buswire.states import Needs
@@ -184,7 +184,7 @@ class Till(Daemon):
         joined = tool("join", str(bundle), home=self.home)
         assert joined.returncode == 0, joined.stderr
         settings = self.home / "agent.toml"
-        if QUICK_DEVICE not in settings.read_text():
+        if "reconnect_most_seconds" not in settings.read_text():
             with settings.open("a") as file:
                 file.write(QUICK_DEVICE)
 
@@ -243,8 +243,11 @@ class Account:
 class Chain:
     """The whole of it. A context manager: at its end nothing is left running, nothing crashed."""
 
-    def __init__(self, folder: Path, stores: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, stores: Sequence[str], *, tls: Literal["", "tls", "mutual"] = ""
+    ) -> None:
         self.folder = folder
+        self._tls = tls
         self.home = folder / "hq"
         self.verifies = True
         """Whether `hq verify` must find nothing wrong at the end."""
@@ -285,14 +288,18 @@ class Chain:
 
     def _set_up(self) -> None:
         self._hq_here("init")
-        self.bus = Bus(self.folder, "--access", self.home / "access.json")
+        words: list[str | Path] = ["--access", self.home / "access.json"]
+        if self._tls:
+            self._hq_here("tls", "init", *(["--mutual"] if self._tls == "mutual" else []))
+            files = self.home / "tls"
+            words += ["--tls-cert", files / "broker.pem", "--tls-key", files / "broker.key"]
+        if self._tls == "mutual":
+            words += ["--tls-client-ca", files / "ca.pem"]
+        self.bus = Bus(self.folder, *words)
         self._hq_here("init", "--broker", self.broker_url)
         with (self.home / "hq.toml").open("a") as file:
             file.write(QUICK_HQ)
-        lines = [f"{store},Store {store},{self.region(store)},UTC,{ROLE}" for store in self.stores]
-        roster = self.folder / "stores.csv"
-        roster.write_text("\n".join(["store_id,name,region,timezone,roles", *lines]) + "\n")
-        self._hq_here("roster", "import", str(roster))
+        self.import_roster()
         self.hub.start()
         bundles = self.folder / "bundles"
         self._hq_here("device", "add", "--all", "till-1", "--roles", ROLE, "--into", str(bundles))
@@ -312,6 +319,16 @@ class Chain:
             till.start()
         self.wait_online()
 
+    def import_roster(self, **regions: str) -> None:
+        """Make the roster that of these stores, each in its region or in the one given."""
+        lines = [
+            f"{store},Store {store},{regions.get(store, self.region(store))},UTC,{ROLE};clerk"
+            for store in self.stores
+        ]
+        roster = self.folder / "stores.csv"
+        roster.write_text("\n".join(["store_id,name,region,timezone,roles", *lines]) + "\n")
+        self._hq_here("roster", "import", str(roster))
+
     def _hq_here(self, *words: str) -> None:
         """Run `hq` in this process, which is quicker than one of its own."""
         assert hq_main.run([*words, "--home", str(self.home)]) == 0
@@ -319,7 +336,7 @@ class Chain:
     @property
     def broker_url(self) -> str:
         """Where the broker is."""
-        return f"mqtt://127.0.0.1:{self.bus.port}"
+        return f"{'mqtts' if self._tls else 'mqtt'}://127.0.0.1:{self.bus.port}"
 
     def bundle(self, name: str, *words: str) -> Path:
         """A new join bundle for a device, `STORE.DEVICE`; one that is in keeps its key until then.
