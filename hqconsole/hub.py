@@ -190,6 +190,8 @@ class HubProcess:
                 while not self._stopping:
                     self._round()
             finally:
+                # Not what was left as the will: HQ may sign with another key by now.
+                bye = self._publication(self._desk.farewell())
                 self._link.stop(bye if self._failure is None else None)
                 loop.stop()
                 if bell is not None:
@@ -274,7 +276,11 @@ class HubProcess:
                 pass  # Published: the round sends what waits for room
 
     def _hear_hub(self, payload: bytes, *, retained: bool) -> None:
-        """Another run on `hq`: the older of two live ones stays."""
+        """Another run on `hq`: the older of two live ones stays.
+
+        What an older one said may be a recording of a hub that is long gone. One that is there
+        answers this run's greeting by its name; only that makes this hub go.
+        """
         try:
             message = frame.read(payload, self._settings.topics.hq, self._keys.key_of)
         except WireError:
@@ -285,7 +291,9 @@ class HubProcess:
             return  # the last word of one that may be long gone
         if not message.up:  # a will that came late must not stay as the last word
             self._waiting.append(self._publication(self._desk.greeting()))
-        elif (message.since_at, message.run) < (self._desk.since_at, self._desk.run):
+        elif (message.since_at, message.run) > (self._desk.since_at, self._desk.run):
+            self._waiting.append(self._publication(self._desk.greeting(message.run)))
+        elif message.heard == self._desk.run:
             self._failure = HubError(
                 "another hub, older than this one, is at work on this broker",
                 hint="give each ledger its own root: link.root in hq.toml",
