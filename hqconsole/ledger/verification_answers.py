@@ -189,8 +189,10 @@ class Answers:
             ignored = outcome is None and state is not State.REMOVED
             fits = not (ignored and not is_open(said.state, known.needs))
         else:
+            # What came too late stays without effect when another device's earlier word, which
+            # arrives after it, moves the delivery on again.
             behind = STORE_RANK[state] < STORE_RANK[said.state]
-            fits = not behind or (outcome == _TOO_LATE and bool(arrival.late))
+            fits = not behind or outcome == _TOO_LATE
         if not fits or outcome == _STRAY:
             raise MisfitError(
                 "answer",
