@@ -32,7 +32,7 @@ HUB_PREFIX = "hub/"
 TOOL_PREFIX = "tool/"
 JOIN_PREFIX = "join/"
 
-TokenHash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+TokenHash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 def token_hash(token: str) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-CursorId = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{32})?$")]
+CursorId = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{32})?\Z")]
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):

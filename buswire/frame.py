@@ -113,6 +113,7 @@ def decode_text(text: bytes) -> AnyMessage:
         WireError: Anything else that is not a message of this version.
     """
     try:
+        text.decode()  # the decoder passes over what it need not read, whatever is in it
         message: AnyMessage = _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         try:

@@ -20,7 +20,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything that a device needs to find HQ, to know it, and to ask to be let in."""
 
     format: int = FORMAT
-    id: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
+    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
     root: str
     store: str
     device: str

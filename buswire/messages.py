@@ -37,8 +37,8 @@ Log = Literal["act", "bulk"]
 """A device's two logs: `act` for what somebody waits for, `bulk` for figures."""
 LOGS: tuple[Log, ...] = get_args(Log)
 
-Id = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
-AnswerId = Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")]
+Id = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+AnswerId = Annotated[str, Meta(pattern=r"^([0-9a-f]{32})?\Z")]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Line = Annotated[str, Meta(max_length=500)]
 Text = Annotated[str, Meta(max_length=RECORD_BYTES_LIMIT)]
@@ -230,7 +230,7 @@ class Hello(Message, frozen=True):
     """What the machine calls itself, for people who look for two with one identity."""
     challenge: AnswerId = ""
     """What a nudge demanded to be said again."""
-    hq_key: Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")] = ""
+    hq_key: Annotated[str, Meta(pattern=r"^([0-9a-f]{32})?\Z")] = ""
     """The newest key of HQ's that this device trusts."""
     reason: Line = ""
     version: Line = ""
@@ -352,6 +352,8 @@ class Hub(Message, frozen=True):
     since_at: float = 0.0
     spread_seconds: float = 0.0
     """Devices that say hello because of this message spread it over so long."""
+    heard: AnswerId = ""
+    """The run of another hub that this answers: only one that is there now can know it."""
 
 
 class Join(Message, frozen=True):
@@ -377,7 +379,7 @@ class Joined(Message, frozen=True):
     reason: Line = ""
     store: str = ""
     device: str = ""
-    key: Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")] = ""
+    key: Annotated[str, Meta(pattern=r"^([0-9a-f]{32})?\Z")] = ""
     """The id of the device key that was accepted."""
     certificate: Annotated[str, Meta(max_length=8192)] = ""
     """For TLS, where the broker wants one of its clients: PEM."""

@@ -28,17 +28,35 @@ from buswire.errors import WireError
 SEED_BYTES = 32
 SIGNATURE_BYTES = 64
 
-KeyId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+KeyId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 """The first 128 bits of the key's SHA-256."""
-KeyText = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{43}$")]
+KeyText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
 """A public key, base64url."""
-SignatureText = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{86}$")]
-Seal = Annotated[str, Meta(pattern="^([0-9a-f]{32} [A-Za-z0-9_-]{86})?$")]
+SignatureText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{86}\Z")]
+Seal = Annotated[str, Meta(pattern=r"^([0-9a-f]{32} [A-Za-z0-9_-]{86})?\Z")]
 """Key id and signature of a document; empty where there is none."""
 
 _MESSAGE = b"storebus/1\n"
 _SEAL = b"storebus/1 seal\n"
 _PROOF = b"storebus/1 proof\n"
+
+
+# Points of small order (y, without the sign of x): with one of them as the key, a signature that
+# anybody can write fits some messages or all, so its owner could deny whatever it signed.
+_WEAK_KEYS = frozenset(
+    map(
+        bytes.fromhex,
+        (
+            "00" * 32,
+            "01" + "00" * 31,
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+            "ec" + "ff" * 30 + "7f",
+            "ed" + "ff" * 30 + "7f",
+            "ee" + "ff" * 30 + "7f",
+        ),
+    )
+)
 
 
 class ForgeryError(WireError):
@@ -77,6 +95,8 @@ class PublicKey:
             self._key = Ed25519PublicKey.from_public_bytes(raw)
         except ValueError as error:
             raise WireError("not a public key") from error
+        if raw[:31] + bytes([raw[31] & 0x7F]) in _WEAK_KEYS:
+            raise WireError("not a public key: its signatures would prove nothing")
         self.raw = raw
         self.id: str = key_id(raw)
         self.text = _to_text(raw)

@@ -180,7 +180,9 @@ class Answering:
             return known
         directive_no = directives.number_of(connection, work.directive)
         if directive_no is None:
-            its_turn = forgotten.ask(connection, work.directive, device.no, at=self._at)
+            its_turn = forgotten.ask(
+                connection, work.directive, device.no, at=self._at, most=forgotten.ASKED_MOST
+            )
             return Answer(work=work, verdict="unknown" if its_turn else "wait")
         its_own = [work.role] if device.may_speak_for(work.role) else []
         for mailbox_no in deliveries.mailboxes_of(connection, store_no, its_own):

@@ -165,8 +165,12 @@ class Desk:
         """What the hub says when it goes, and what its will says for it."""
         return self._publish_hub(Hub(run=self.run, up=False, since_at=self.since_at))
 
-    def greeting(self) -> Publish:
-        """What the hub says when it comes: retained, so that devices hear of a new run."""
+    def greeting(self, heard: str = "") -> Publish:
+        """What the hub says when it comes: retained, so that devices hear of a new run.
+
+        Args:
+            heard: The run of another hub that it answers, if it does.
+        """
         count = devices.count_there(self.ledger.connection)
         return self._publish_hub(
             Hub(
@@ -174,6 +178,7 @@ class Desk:
                 up=True,
                 since_at=self.since_at,
                 spread_seconds=round(count / self.timing.hellos_per_second, 1),
+                heard=heard,
             )
         )
 
@@ -260,6 +265,9 @@ class Desk:
         silent_since = batch.at - self.timing.offline_seconds
         if devices.anyone_silent(self.ledger.connection, since=silent_since):
             devices.sweep(batch.connection, silent_since=silent_since)
+        stale_at = batch.at - forgotten.STALE_SECONDS
+        if forgotten.any_stale(self.ledger.connection, before_at=stale_at):
+            forgotten.forget_stale(batch.connection, before_at=stale_at)
 
     def _nudge_late(self, batch: Batch) -> None:
         """Make devices ask that are there and have not receipted what they should have."""

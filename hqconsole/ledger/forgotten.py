@@ -9,17 +9,40 @@ import sqlite3
 
 from buswire.topics import Identity
 
+ASKED_MOST = 5000
+"""So many directives are remembered of which devices alone say that there were such."""
+STALE_SECONDS = 3600.0
 ASK_AGAIN_SECONDS = 60.0
 """Who has not sent it by then may not have it: the next one is asked."""
 
 
-def ask(connection: sqlite3.Connection, directive_id: str, device_no: int, *, at: float) -> bool:
-    """Whether this device is the one to send a forgotten directive up; one is asked at a time."""
+def ask(
+    connection: sqlite3.Connection,
+    directive_id: str,
+    device_no: int,
+    *,
+    at: float,
+    most: int | None = None,
+) -> bool:
+    """Whether this device is the one to send a forgotten directive up; one is asked at a time.
+
+    Args:
+        connection: In a write transaction.
+        directive_id: What is forgotten.
+        device_no: Who may have it.
+        at: The present time.
+        most: With so many under way nothing more is remembered, and whoever may have it is asked:
+            nobody but the device says that there ever was such a directive.
+    """
     row = connection.execute(
         "SELECT device_no, asked_at FROM asked WHERE directive_id = ?", (directive_id,)
     ).fetchone()
     if row is not None and at - row[1] < ASK_AGAIN_SECONDS:
         return bool(row[0] == device_no)
+    if row is None and most is not None:
+        (count,) = connection.execute("SELECT count(*) FROM asked").fetchone()
+        if count >= most:
+            return True
     connection.execute(
         "INSERT INTO asked (directive_id, device_no, asked_at, first_asked_at)"
         " VALUES (?1, ?2, ?3, ?3) ON CONFLICT (directive_id)"
@@ -27,6 +50,21 @@ def ask(connection: sqlite3.Connection, directive_id: str, device_no: int, *, at
         (directive_id, device_no, at),
     )
     return True
+
+
+def any_stale(connection: sqlite3.Connection, *, before_at: float) -> bool:
+    """Whether `forget_stale` would find something."""
+    return (
+        connection.execute(
+            "SELECT 1 FROM asked WHERE asked_at < ? LIMIT 1", (before_at,)
+        ).fetchone()
+        is not None
+    )
+
+
+def forget_stale(connection: sqlite3.Connection, *, before_at: float) -> None:
+    """Forget what nobody has spoken of since then: whoever does is asked anew."""
+    connection.execute("DELETE FROM asked WHERE asked_at < ?", (before_at,))
 
 
 def wanted_of(connection: sqlite3.Connection, device_no: int, *, most: int, at: float) -> list[str]:

@@ -122,6 +122,22 @@ def test_garbage_is_no_key_and_raises_nothing_but_wire_error() -> None:
             PublicKey.parse(text)
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x01" + bytes(31),
+        bytes(32),
+        bytes(31) + b"\x80",
+        bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+        bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa"),
+    ],
+)
+def test_a_key_that_proves_nothing_is_none(raw: bytes) -> None:
+    """Of a point of small order anybody can write signatures, so its owner could deny his own."""
+    with pytest.raises(WireError, match="prove nothing"):
+        PublicKey(raw)
+
+
 def test_no_secret_shows_in_a_representation() -> None:
     """A key in a traceback names its public half."""
     assert repr(KEY) == f"SigningKey({KEY.id[:8]})"
