@@ -10,6 +10,8 @@ What it checks, and why that proves it:
 - HQ's keys are announced one by one, from the recovery key on. Give the recovery key that HQ told
   you by another way (`hq key list` shows it): without it you only know that the file agrees with
   itself.
+- A thief of HQ's key can leave out of the chain what came after it: compare the newest key in the
+  file with what `hq key list` shows, too.
 - The directive, its withdrawal and the whole file bear HQ's seal: HQ cannot deny them. The
   mailboxes are those that the directive names by their SHA-256.
 - Each answer lies in a message that was signed, for the topic of that device alone, with the
@@ -78,7 +80,9 @@ def check(document: Any, recovery_key: str | None = None) -> Iterator[str]:
         raise EvidenceError(f"this is no evidence file of the format {FORMAT!r}")
     try:
         yield from _check(document, recovery_key)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (
+        *(KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError),
+    ) as error:
         raise EvidenceError(f"the file does not have its form: {error!r}") from error
 
 
@@ -94,11 +98,16 @@ def _check(document: dict[str, Any], recovery_key: str | None) -> Iterator[str]:
     if by not in keys.trusted:
         raise EvidenceError(f"the file is sealed with the key {by[:8]}, which was replaced")
     yield f"head office: {hq['name']}, recovery key {_fingerprint(_raw(hq['recovery']))}"
+    newest = keys.trusted[-1]
+    yield (
+        f"sealed while its newest key was {_fingerprint(keys.announced[newest])}: if head office"
+        " has declared that one stolen since, this proves nothing"
+    )
     yield f"the file: made {_clock(document['made_at'])} by {document['made_by']}, its seal holds"
     yield from _check_hq_documents(document, keys)
     devices = [_device(one, keys) for one in document["devices"]]
     messages = [_message(one, devices) for one in document["messages"]]
-    directive_id = json.loads(_bytes(document["directive"]))["id"]
+    directive_id = _read(_bytes(document["directive"]))["id"]
     unsigned = 0
     for answer in document["answers"]:
         unsigned += answer["message"] is None
@@ -177,7 +186,7 @@ def _check_seal(keys: HqKeys, kind: str, data: bytes, seal: str, what: str) -> s
 def _check_hq_documents(document: dict[str, Any], keys: HqKeys) -> Iterator[str]:
     data = _bytes(document["directive"])
     by = _check_seal(keys, "directive", data, document["directive"]["seal"], "the directive")
-    directive = json.loads(data)
+    directive = _read(data)
     yield (
         f"the directive {directive['id'][:8]}: {directive['title']!r}, issued"
         f" {_clock(directive.get('issued_at', 0.0))} by {directive.get('issued_by') or '?'},"
@@ -200,7 +209,7 @@ def _check_hq_documents(document: dict[str, Any], keys: HqKeys) -> Iterator[str]
     if document["cancel"] is not None:
         data = _bytes(document["cancel"])
         by = _check_seal(keys, "cancel", data, document["cancel"]["seal"], "the withdrawal")
-        cancel = json.loads(data)
+        cancel = _read(data)
         if cancel["directive"] != directive["id"]:
             raise EvidenceError("the withdrawal is that of another directive")
         yield (
@@ -224,7 +233,7 @@ def _device(one: dict[str, Any], keys: HqKeys) -> Device:
     by = keys.announced.get(joined["key"])
     if by is None or not _verifies(by, joined["signature"], _message_bytes(joined["topic"], text)):
         raise EvidenceError(f"head office did not sign that this is the key of {name}")
-    said = json.loads(text)
+    said = _read(text)
     expected = ("joined", "accepted", one["store"], one["device"], one["key"])
     if tuple(said.get(n) for n in ("kind", "verdict", "store", "device", "key")) != expected:
         raise EvidenceError(f"what head office signed about the key of {name} says something else")
@@ -241,17 +250,18 @@ def _message(one: dict[str, Any], devices: Sequence[Device]) -> Message:
         raise EvidenceError(
             f"{device.store}.{device.name} did not sign a message of its own so: it was altered"
         )
-    said = json.loads(text)
+    said = _read(text)
     if said["kind"] != "records":
         raise EvidenceError(f"a message of {device.store}.{device.name} is a {said['kind']}")
-    return Message(device, {record["id"]: record for record in said["records"]})
+    # Of two records with one id head office takes the first.
+    return Message(device, {record["id"]: record for record in reversed(said["records"])})
 
 
 def _answer(answer: dict[str, Any], messages: Sequence[Message], directive_id: str) -> str:
     """One answer in words, from what was signed."""
     if answer["message"] is None:
         store, name, kind, at = (answer[n] for n in ("store", "device", "kind", "said_at"))
-        said, proof = json.loads(_bytes(answer)), "unsigned, from before"
+        said, proof = _read(_bytes(answer)), "unsigned, from before"
     else:
         message = messages[_index(answer["message"])]
         store, name = message.device.store, message.device.name
@@ -287,6 +297,20 @@ def _index(value: Any) -> int:
 
 def _message_bytes(topic: str, text: bytes) -> bytes:
     return b"storebus/1\n" + topic.encode() + b"\n" + text
+
+
+def _read(text: bytes) -> Any:
+    """What was signed, read as its receiver has read it, whatever else a device has put into it."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, 20_000))
+    try:
+        return json.loads(text, parse_int=_number, strict=False)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _number(digits: str) -> int | str:
+    return int(digits) if len(digits) < 400 else digits
 
 
 def _bytes(holder: dict[str, Any]) -> bytes:

@@ -23,7 +23,7 @@ from hqconsole.hellos import Hellos
 from hqconsole.ledger import devices, enrolment
 from hqconsole.ledger.arrivals import Arrivals
 from hqconsole.ledger.devices import Device
-from hqconsole.ledger.evidence import Evidence
+from hqconsole.ledger.evidence import Evidence, same_ids
 from hqconsole.ledger.organisation import PresentOrganisation
 from hqconsole.ledger.troubles import put_aside, record_standing_incident, report_aside
 from hqconsole.notary import Notary, certificate
@@ -31,6 +31,8 @@ from hqconsole.timing import HubLimits
 
 TOO_MUCH_KEPT = "too much kept"
 """The kind of the incident that a device has sent more than may be kept of it."""
+_MESSAGES_UNDER_WAY = 32
+"""A device has fewer messages under way: none that is honest begins further behind HQ's cursor."""
 _JOINS_PER_MINUTE = 30
 """So many requests of one bundle are answered."""
 
@@ -101,6 +103,16 @@ class Hearing:
             self._nudges.nudge(batch, device.identity, f"a gap in {log}", 1.0)
             return
         if outcome is not Misfit.DUPLICATE:
+            if outcome and not same_ids(
+                batch.reading,
+                (device.no, log),
+                message.after,
+                ids[:outcome],
+                most=_MESSAGES_UNDER_WAY,
+            ):
+                self._put_aside(batch, event, "records with other ids than those taken before")
+                self._nudges.nudge(batch, device.identity, f"another history of {log}", 1.0)
+                return
             kept = _evidence(event, said, message)
             if not self._has_room(batch, device, kept):
                 return

@@ -13,11 +13,21 @@ _ROWS_PER_SOURCE = 50
 _ROWS = 10_000
 _PAYLOAD_BYTES = 4096
 _INCIDENTS = 100_000
+_COUNT_EVERY = 1000
+_INCIDENTS_OF_A_DEVICE = 500
+"""Of one kind: a device that reports trouble without end drives out no incidents but its own."""
 _AGAIN_SECONDS = 24 * 3600.0
 
 LAST_OF_KIND = (
     "SELECT at, acknowledged_at FROM incident WHERE device_no IS ? AND kind = ?"
     " ORDER BY no DESC LIMIT 1"
+)
+SURPLUS = (
+    "DELETE FROM incident WHERE no <= (SELECT no FROM incident ORDER BY no DESC LIMIT 1 OFFSET ?)"
+)
+SURPLUS_OF_DEVICE = (
+    "DELETE FROM incident WHERE device_no = ?1 AND kind = ?2 AND no <= (SELECT no FROM incident"
+    " WHERE device_no = ?1 AND kind = ?2 ORDER BY no DESC LIMIT 1 OFFSET ?3)"
 )
 
 
@@ -84,13 +94,14 @@ def record_incident(
     connection: sqlite3.Connection, kind: str, *, at: float, device_no: int | None, **detail: Any
 ) -> None:
     """Keep something that an operator should know; `hq incidents` shows it."""
-    connection.execute(
+    cursor = connection.execute(
         "INSERT INTO incident (at, kind, device_no, detail) VALUES (?, ?, ?, ?)",
         (at, kind, device_no, json.dumps(detail, ensure_ascii=False)),
     )
-    connection.execute(
-        "DELETE FROM incident WHERE no <= (SELECT max(no) FROM incident) - ?", (_INCIDENTS,)
-    )
+    if device_no is not None:
+        connection.execute(SURPLUS_OF_DEVICE, (device_no, kind, _INCIDENTS_OF_A_DEVICE))
+    if (cursor.lastrowid or 0) % _COUNT_EVERY == 0:
+        connection.execute(SURPLUS, (_INCIDENTS,))
 
 
 def acknowledge(

@@ -18,6 +18,7 @@ from buswire import frame, signing
 from buswire.cursors import START, Cursor
 from buswire.errors import WireError
 from buswire.messages import Record, Records
+from hqconsole.ledger.evidence import same_ids
 from hqconsole.ledger.verification_context import Context, MisfitError, verifies
 
 MESSAGES = (
@@ -27,10 +28,6 @@ MESSAGES = (
 ARRIVALS = (
     "SELECT no, device_no, id, kind, said_at, message_no, data_at, data_bytes, length(data)"
     " FROM arrival ORDER BY no"
-)
-EARLIER_MESSAGES = (
-    "SELECT after_seq, text FROM message"
-    " WHERE device_no = ? AND log = ? AND no < ? ORDER BY no DESC"
 )
 
 
@@ -192,19 +189,9 @@ class Logs:
         self, place: tuple[int, str], no: int, after: Cursor, ids: Sequence[str], cursor: Cursor
     ) -> bool:
         """Whether these ids, behind `after`, are those that earlier messages had there."""
-        wanted = {after.seq + 1 + index: one for index, one in enumerate(ids)}
-        if wanted[cursor.seq] != cursor.id:
-            return False
-        wanted[after.seq] = after.id
-        for first, text in self._context.connection.execute(EARLIER_MESSAGES, (*place, no)):
-            earlier = frame.decode_text(bytes(text))
-            assert isinstance(earlier, Records)  # it was looked at before
-            for index, record in enumerate(earlier.records):
-                if wanted.pop(first + 1 + index, record.id) != record.id:
-                    return False
-            if first <= after.seq:
-                break
-        return True
+        return ids[-1] == cursor.id and same_ids(
+            self._context.connection, place, after, ids, before_no=no
+        )
 
     def _check_beginning(self, what: str, device_no: int, after: Cursor) -> None:
         """The first message of a log begins it, or goes on from what came before signing."""

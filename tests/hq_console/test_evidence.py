@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
-from buswire.messages import Receipt, Reply, encode_data
+from buswire.messages import Receipt, Record, Reply, encode_data
 from buswire.signing import PublicKey, fingerprint
 from buswire.states import State
 from hqconsole import evidence as composing
@@ -96,6 +97,46 @@ def test_a_stranger_checks_it_with_one_file(run: Run, recall: str, tmp_path: Pat
         )
         assert done.returncode == 0, done.stderr
         assert "each signature holds" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        b'{"a":%b}' % (b"9" * 5000),
+        b"[" * 900 + b"]" * 900,
+        b'"a line\\u2028 and a tab\\t"',
+    ],
+    ids=["digits", "depth", "odd letters"],
+)
+def test_what_a_device_sends_beside_does_not_spoil_the_evidence(
+    run: Run, field: Field, beside: bytes
+) -> None:
+    """Else one till could make the answers of all others uncheckable."""
+    directive = str(json.loads(run("publish", "Pull", "--all", "--json")[1])["id"])
+    done = Receipt(directive=directive, role="any", state=State.DONE)
+    field.say_raw("S1", ("odd", beside), ("receipt", encode_data(done)))
+    field.receipt(directive, "S2", State.DONE)
+    assert "2 answers, each signature holds" in lines(exported(run, directive))
+
+
+def test_of_two_records_with_one_id_the_first_was_said(run: Run, field: Field) -> None:
+    """Head office counted that one: what is shown is what was counted."""
+    directive = str(json.loads(run("publish", "Pull", "--all", "--json")[1])["id"])
+    device = field.device("S1")
+    records = [
+        Record(
+            id="a" * 32,
+            kind="receipt",
+            at=1.0,
+            data=Raw(encode_data(Receipt(directive=directive, role="any", state=state))),
+        )
+        for state in (State.DONE, State.CANNOT)
+    ]
+    field.send(device, "act", records)
+    said = lines(exported(run, directive))
+    assert any(line.startswith("S1/any on till-1 done") for line in said)
+    assert not any("cannot" in line for line in said)
+    assert run("verify")[0] == 0
 
 
 def test_the_recovery_key_told_by_another_way_is_compared(

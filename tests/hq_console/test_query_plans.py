@@ -7,10 +7,10 @@ import pytest
 from hqconsole.ledger import (
     arrival_views,
     audit,
+    evidence,
     evidence_views,
     store_views,
     verification_context,
-    verification_logs,
     views,
 )
 from hqconsole.ledger.opening import open_ledger
@@ -32,7 +32,7 @@ QUERIES = {
     "audit": (audit.LATEST.format(where="1"), (100,)),
     "evidence, answers": (evidence_views.ANSWERS, (1,)),
     "verify, an arrival": (verification_context.ARRIVAL, (1, b"")),
-    "verify, earlier messages": (verification_logs.EARLIER_MESSAGES, (1, "act", 5)),
+    "verify, earlier messages": (evidence.EARLIER_MESSAGES, (1, "act", 5, -1)),
     "stores of a region": (
         store_views.STORES.format(where="store.closed_at IS NULL AND store.region = ?"),
         ("east",),
