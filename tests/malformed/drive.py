@@ -111,6 +111,7 @@ class Driver:
                 Outcome(closes=case.verdict is Verdict.CLOSE, is_open=True, why="close"),
                 case.stream,
                 self._websocket_port,
+                lambda _: b"",  # whatever it says to garbage
             )
             for case in cases
         )
@@ -224,7 +225,7 @@ def _replies(received: bytes) -> tuple[int | None, list[bytes]]:
         end = start + length
         kind = first >> 4
         body = received[start:end]
-        if kind == CONNACK:
+        if kind == CONNACK and len(body) == 2:
             code = body[1]
         elif kind == SUBACK:
             # How much is granted is the broker's choice.
