@@ -180,3 +180,8 @@ class Limits:
                 f"inflight_messages is {self.inflight_messages}, it must be 1 to 60000: "
                 "MQTT has 65535 packet identifiers",
             )
+
+
+TRIAL_LIMITS = Limits(strangers_per_second=3_000.0, strangers_burst=20_000)
+"""For a broker that is open to all on loopback: its only strangers are programs on this machine,
+and somebody who tries how it takes garbage wants to see each answer, not a closed door."""

@@ -172,6 +172,8 @@ def main(
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
     try:
         # amqtt takes 0.2 s to import.
+        from broker.limits import TRIAL_LIMITS  # noqa: PLC0415
+        from broker.listeners import is_loopback  # noqa: PLC0415
         from broker.server import EmbeddedBroker, TlsListener  # noqa: PLC0415
         from broker.tls import TlsFiles  # noqa: PLC0415
 
@@ -185,6 +187,7 @@ def main(
             plain_text_on_network=plain_text_on_network,
             open_to_network=open_to_network,
             access_file=access_file,
+            limits=TRIAL_LIMITS if access_file is None and is_loopback(host) else None,
             tls=TlsFiles(certificate=tls_cert, key=tls_key, client_ca=tls_client_ca)
             if tls_cert is not None and tls_key is not None
             else None,

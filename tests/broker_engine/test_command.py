@@ -289,3 +289,13 @@ def test_clients_hear_of_the_stop(engine: Ours) -> None:
         engine._run(engine.server.stop())
         assert subscriber.message().payload == b"last words"
         subscriber.expect_closed()
+
+
+def test_a_broker_for_trials_lets_people_in_behind_a_storm_of_garbage(run: Run) -> None:
+    """More bad connections from this machine than a network address may make in a moment."""
+    port = _port(run("--port", "0"))
+    for _ in range(1_200):
+        with socket.create_connection(("127.0.0.1", port), 10) as bad:
+            bad.sendall(b"\xff\xff\xff\xff\xff")
+    with connected(port, "somebody") as client:
+        assert client.subscribe("a") == [0]
