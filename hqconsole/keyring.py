@@ -14,6 +14,7 @@ Invariants:
 - A key is announced only after its seed is on the disk.
 - The key that signs is one that every device trusts which has followed the chain: devices trust the
   two newest of an epoch, so a rotation must be over before the next one begins.
+- The private half of a key is here only as long as somebody trusts the key.
 - A key that was declared stolen counts for nothing from then on; nothing takes that back.
 """
 
@@ -241,7 +242,9 @@ def rotate(home: Path, overlap_seconds: float, at: float) -> Keyring:
             key.public, epoch=newest.entry.epoch, number=newest.entry.number + 1, by=signer
         )
         added = Announced(entry=entry, signs_at=at + max(0.0, overlap_seconds))
-        _write_chain(folder, msgspec.structs.replace(chain, keys=[*chain.keys, added]))
+        chain = msgspec.structs.replace(chain, keys=[*chain.keys, added])
+        _write_chain(folder, chain)
+        _drop_seeds(folder, chain)
     return Keyring.load(home)
 
 
@@ -280,7 +283,9 @@ def recover(home: Path, recovery_key_file: Path, *, stolen: bool, at: float) -> 
             for one in chain.keys
         ]
         keys = [*before, Announced(entry=entry, signs_at=at)]
-        _write_chain(folder, msgspec.structs.replace(chain, keys=keys))
+        chain = msgspec.structs.replace(chain, keys=keys)
+        _write_chain(folder, chain)
+        _drop_seeds(folder, chain)
     return Keyring.load(home)
 
 
@@ -310,6 +315,21 @@ def read_key(path: Path) -> SigningKey:
 
 def _key_path(folder: Path, key: PublicKey) -> Path:
     return folder / f"{key.id}.key"
+
+
+def _drop_seeds(folder: Path, chain: _Chain) -> None:
+    """Remove the private keys that nobody trusts any more.
+
+    They sign nothing again, and a seal of theirs still counts: whoever copied one could write
+    directives of yesterday. What cannot be removed now is removed the next time.
+    """
+    trusted = {
+        PublicKey.parse(one).id for one in Keyring(chain.recovery, chain.keys, ()).trusted().keys
+    }
+    for one in chain.keys:
+        if one.public.id not in trusted:
+            with contextlib.suppress(OSError):
+                _key_path(folder, one.public).unlink(missing_ok=True)
 
 
 def _read_chain(folder: Path) -> _Chain:

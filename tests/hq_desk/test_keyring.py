@@ -189,3 +189,18 @@ def test_no_private_key_shows_in_a_representation(home: Path) -> None:
     secret = keys.signing(AT).seed
     assert secret.hex() not in repr(keys.signing(AT))
     assert seal(keys.signing(AT), "directive", b"x").startswith(keys.signing(AT).id)
+
+
+def test_private_keys_that_nobody_trusts_are_removed(home: Path) -> None:
+    """A thief of the home finds two at most, and after a recovery one."""
+
+    def here() -> set[str]:
+        return {path.stem for path in (home / "keys").glob("*.key")} - {"recovery"}
+
+    first = Keyring.load(home)
+    rings = [first, *(keyring.rotate(home, 0.0, AT + day * DAY) for day in range(1, 4))]
+    ids = [ring.keys[-1].public.id for ring in rings]
+    assert here() == set(ids[-2:])
+    assert rings[-1].key_of(ids[0]) is not None, "its seals count"
+    after = keyring.recover(home, home / "keys" / "recovery.key", stolen=False, at=AT + 9 * DAY)
+    assert here() == {after.keys[-1].public.id}
