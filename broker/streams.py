@@ -338,8 +338,9 @@ class WebSocketWriter(StreamWriter):
     def finish(self) -> None:
         """Say so in WebSocket's way, and close once everything is sent. Idempotent."""
         if self.protocol.state is OPEN:
-            # The peer may have been faster; closing the socket is enough then.
-            with contextlib.suppress(WebSocketException):
+            # The peer may have been faster, with a close that is none even: closing the socket is
+            # enough then.
+            with contextlib.suppress(WebSocketException, AssertionError):
                 self.protocol.send_close()
             self.send_pending()
         super().finish()
