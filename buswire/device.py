@@ -330,13 +330,14 @@ class DeviceMachine:
     def _on_welcome(self, message: Welcome, now: float) -> list[Effect]:
         if message.nonce != self._nonce or self._welcome is not None:
             return []
-        self.last_welcome_at = now
         self._challenge = ""
         if message.mode == "later":
             self._nonce = None
             self._asks = 0
             self._ask_at = now + max(message.later_seconds, 1.0) * (1.0 + self._draw())
             return []
+        # To be put off is no news: who is put off for ever is to notice.
+        self.last_welcome_at = now
         try:
             channels = {Channel.parse(text): head for text, head in message.heads.items()}
             through = {Channel.parse(text): to for text, to in message.through.items()}

@@ -62,20 +62,25 @@ class Hellos:
         self._new_id = new_id
         self._timing = timing
         self._often = Allowance(limits.hellos_per_minute)
+        self._doubtful = Allowance(limits.hellos_per_minute)
         self._much = Allowance(limits.replay_bytes_per_minute)
         self._challenges: dict[int, dict[str, str]] = {}
         self._repeats: dict[int, int] = {}
 
     def hear(self, batch: Batch, device: Device, hello: Hello) -> None:
         """Answer a hello, or do what is right instead."""
-        if not self._may_ask(batch, device, hello):
-            return
         known = device_runs.of_device(batch.reading, device.no)
         challenge = self._challenges.get(device.no, {}).get(hello.run)
         proved = challenge is not None and hello.challenge == challenge
         ruling = judge_run(hello, known, device.run, proved=proved)
         if ruling.verdict is not Verdict.TAKE:
-            self._doubt(batch, device, hello, ruling.verdict)
+            # Whoever carries messages can say these as often as he likes: they have an allowance
+            # of their own, so that they use up nobody's.
+            if not self._doubtful.wait_seconds(device.no, 1, batch.now):
+                self._doubtful.spend(device.no, 1, batch.now)
+                self._doubt(batch, device, hello, ruling.verdict)
+            return
+        if not self._may_ask(batch, device, hello):
             return
         self._note_run(batch, device, hello, known, ruling)
         if hello.hq_key and not self._notary.is_own(hello.hq_key):

@@ -366,7 +366,8 @@ class AgentCore:
         if self._machine.last_welcome_at is not None:
             self._last_welcome_at = self._machine.last_welcome_at
         if isinstance(message, Welcome) and message.nonce == nonce:
-            self._welcome_unsaved = self._wall_clock()  # for the next batch that writes anyway
+            if message.mode != "later":
+                self._welcome_unsaved = self._wall_clock()  # for the next batch that writes anyway
             self._judge()
             if any(isinstance(effect, Learn) for effect in effects):
                 self._grow_older(message.at, batch)

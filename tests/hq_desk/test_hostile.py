@@ -95,6 +95,16 @@ def test_what_others_could_not_read_is_refused_whole(office: Office, text: bytes
     assert problem(office) == ""
 
 
+def test_a_hello_played_again_and_again_puts_off_nobody(office: Office) -> None:
+    """Else a broker could have the device put off for ever, and so freeze it unnoticed."""
+    recorded = office.payload(office.a_hello())
+    office.hear_raw(recorded)
+    for _ in range(10):
+        office.now += 1.0
+        office.hear_raw(*[recorded] * 200)
+        assert office.hello().mode != "later"
+
+
 def test_troubles_without_end_drive_out_no_other_incidents(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:

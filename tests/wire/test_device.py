@@ -266,6 +266,7 @@ def test_later_is_obeyed_with_jitter_and_meanwhile_nothing_is_asked() -> None:
     device = Device()
     device.hear(welcome(device.connect(), "later", later_seconds=40.0))
     assert not device.machine.welcomed
+    assert device.machine.last_welcome_at is None, "who is put off for ever is to notice"
     device.hear(Nudge())
     device.hear(news(cursor(9), [10]))
     device.hear(Hub(run=OTHER_RUN, up=True))
@@ -273,6 +274,7 @@ def test_later_is_obeyed_with_jitter_and_meanwhile_nothing_is_asked() -> None:
     hello = device.hello(within=45.0)
     device.hear(welcome(hello))
     assert device.machine.welcomed
+    assert device.machine.last_welcome_at is not None
     assert device.hello(within=3.0), "what happened meanwhile is asked about afterwards"
 
 
