@@ -4,7 +4,9 @@ A copy is from before. Put back as it is, it would let in a device that was revo
 every device that joined or got another key since, and believe hellos that were recorded since. So
 the identities are taken over from the ledger that was there, as long as it can be read: devices
 with their states, tokens, keys and latest runs, bundles, tools, and the hub's own token. What
-stores did and said is not touched: that they bring back themselves.
+stores did and said is not touched: that they bring back themselves. What operators did since the
+copy was made nobody could bring back, so the audit goes on where the ledger that was there ends: no
+restore makes anybody forget who did what.
 
 Stores are matched by their id, devices by their name; a device of a store that the copy does not
 have is left out and named.
@@ -53,6 +55,8 @@ _BUNDLE = (
 _RUN = ("run", "install", "start", "number", "machine", "first_at", "last_at", "comebacks")
 _TOOL = ("name", "token_hash", "reads", "made_at", "made_by", "revoked_at")
 
+_AUDIT = ("at", "operator", "origin", "action", "detail", "hash")
+
 Row = Sequence[Any]
 
 
@@ -74,6 +78,7 @@ class Identities(NamedTuple):
     hub_token_hash: str
     recovery_key: str
     access_version: int
+    audit: list[Row]
 
 
 class Carried(NamedTuple):
@@ -111,6 +116,7 @@ def read_identities(connection: sqlite3.Connection) -> Identities:
         access.hub_token_hash(connection),
         access.recovery_key(connection),
         access.version(connection),
+        connection.execute(f"SELECT {_columns(_AUDIT)} FROM audit ORDER BY no").fetchall(),
     )
 
 
@@ -136,8 +142,20 @@ def carry_identities(
         access.save_hub_token_hash(connection, identities.hub_token_hash)
     if identities.recovery_key and not access.recovery_key(connection):
         access.save_recovery_key(connection, identities.recovery_key)
+    _carry_audit(connection, identities.audit)
     access.raise_version(connection, above=identities.access_version)
     return Carried(len(identities.devices) - len(left_out), changed, left_out)
+
+
+def _carry_audit(connection: sqlite3.Connection, audit: Sequence[Row]) -> None:
+    """Append what followed the copy's latest row; nothing where that row is not of this audit."""
+    last = connection.execute("SELECT hash FROM audit ORDER BY no DESC LIMIT 1").fetchone()
+    hashes = [row[-1] for row in audit]
+    if last is not None and last[0] not in hashes:
+        return
+    missing = audit[0 if last is None else hashes.index(last[0]) + 1 :]
+    marks = ", ".join("?" * len(_AUDIT))
+    connection.executemany(f"INSERT INTO audit ({_columns(_AUDIT)}) VALUES ({marks})", missing)
 
 
 def _carry_device(

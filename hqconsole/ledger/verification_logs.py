@@ -97,8 +97,8 @@ class Logs:
             raise MisfitError(
                 "device key",
                 what,
-                f"head office never gave its word that {found.key.id[:8]} is this device's key; of a"
-                " ledger that was put back into another home the hub gives it when it comes up",
+                f"head office never gave its word that {found.key.id[:8]} is this device's key (in"
+                " a ledger that was put back into another home the hub does so when it comes up)",
             )
         identity = self._context.devices[device_no][0]
         if not topic.endswith(f"/from/{identity.store}/{identity.device}"):

@@ -30,8 +30,7 @@ def test_each_command_that_writes_leaves_a_row(
     rows = json.loads(run("audit", "--json")[1])
     assert [row["action"] for row in rows] == [
         *("init", "roster import", "publish", "cancel", "tool add", "tool revoke"),
-        # The copy was made before the row that tells of it.
-        *("key rotate", "key recover", "settings", "restore"),
+        *("key rotate", "key recover", "settings", "backup", "restore"),
     ]
     assert rows[2]["operator"] == "Ana Lima"
     assert rows[2]["origin"].endswith("from 10.0.0.7")

@@ -155,3 +155,27 @@ def test_without_a_readable_ledger_the_operator_is_told_what_to_look_at(
     told = restore(run, copy)
     assert "revoke again who was revoked since" in told
     assert str(TILL_1) in access(home)
+
+
+def test_the_audit_goes_on_where_it_was(run: Run, home: Path, tmp_path: Path) -> None:
+    """What operators did since the backup is not forgotten, and the chain of hashes holds."""
+    copy = backup(run, tmp_path)
+    assert run("publish", "Regretted", "--all")[0] == 0
+    before = json.loads(run("audit", "--json")[1])
+    for _ in range(2):
+        restore(run, copy)
+    after = json.loads(run("audit", "--json")[1])
+    assert [row["hash"] for row in after[: len(before)]] == [row["hash"] for row in before]
+    assert [row["action"] for row in after[len(before) :]] == ["restore", "restore"]
+    assert run("verify")[0] == 0
+
+
+def test_the_audit_of_another_head_office_is_not_mixed_in(
+    run: Run, home: Path, tmp_path: Path
+) -> None:
+    """Its rows would follow from nothing; what it says itself stays whole."""
+    copy = backup(run, tmp_path)
+    with open_ledger(home) as ledger, ledger.write() as connection:
+        connection.execute("UPDATE audit SET hash = 'x' || substr(hash, 2)")
+    restore(run, copy)
+    assert run("verify")[0] == 0
