@@ -368,6 +368,8 @@ class Join(Message, frozen=True):
     """The device key's signature over `signing.proof_bytes`: the asker has that key."""
     machine: Line = ""
     version: Line = ""
+    hq_key: Annotated[str, Meta(pattern=r"^([0-9a-f]{32})?\Z")] = ""
+    """The newest key of HQ's that the bundle names."""
 
 
 class Joined(Message, frozen=True):
@@ -384,6 +386,9 @@ class Joined(Message, frozen=True):
     certificate: Annotated[str, Meta(max_length=8192)] = ""
     """For TLS, where the broker wants one of its clients: PEM."""
     at: float = 0.0
+    keys: list[KeyEntry] = []
+    """The entries of HQ's chain of keys behind the one that the join named: a bundle may be older
+    than a rotation."""
 
 
 AnyMessage = Records | Hello | Welcome | Snapshot | Ack | Nudge | Bye | Heads | Hub | Join | Joined

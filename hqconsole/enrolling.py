@@ -13,7 +13,7 @@ ledger's (`ledger.enrolment`); signing the answer and sending it is the desk's.
 
 import sqlite3
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from buswire import frame
 from buswire.access import JOIN_PREFIX
@@ -28,6 +28,7 @@ from buswire.signing import (
     parse_signature,
     proof_bytes,
 )
+from buswire.trust import KeyEntry
 from hqconsole.gate import STRANGER, Refusal
 from hqconsole.ledger import enrolment
 from hqconsole.ledger.arrivals import FORGED
@@ -56,6 +57,7 @@ class Enrolling:
         at: float,
         confirm: bool,
         certificate: IssueCertificate | None,
+        keys_after: Callable[[str], list[KeyEntry]] = lambda _: [],
     ) -> None:
         """Take what the rules need.
 
@@ -64,11 +66,13 @@ class Enrolling:
             at: The present time.
             confirm: Whether an operator is to compare the fingerprint of each key.
             certificate: Makes certificates, where brokers want them of their clients.
+            keys_after: HQ's chain of keys behind the one of that id.
         """
         self._connection = connection
         self._at = at
         self._confirm = confirm
         self._certificate = certificate
+        self._keys_after = keys_after
 
     def answer(self, bundle: Bundle, envelope: Envelope, topic: str) -> Answered:
         """Judge a request.
@@ -108,12 +112,12 @@ class Enrolling:
             return Answered(self._refused(join, "the same key asked with another token"), None)
         if self._confirm:
             reason = f"an operator is to confirm the fingerprint {fingerprint(key)}"
-            return Answered(Joined(nonce=join.nonce, verdict="waiting", reason=reason), None)
+            return Answered(self._joined(join, verdict="waiting", reason=reason), None)
         try:
             joined = self._accepted(bundle, join, key)
         except (BusError, OSError) as error:  # the private CA is not to be had just now
             reason = f"head office cannot make a certificate: {error}"
-            return Answered(Joined(nonce=join.nonce, verdict="waiting", reason=reason[:500]), None)
+            return Answered(self._joined(join, verdict="waiting", reason=reason[:500]), None)
         return Answered(joined, enrolment.use(self._connection, bundle.id, at=self._at))
 
     def _again(self, bundle: Bundle, join: Join, key: PublicKey) -> Answered:
@@ -128,14 +132,14 @@ class Enrolling:
             return Answered(self._accepted(bundle, join, key), key_no)
         except (BusError, OSError) as error:
             reason = f"head office cannot make a certificate: {error}"
-            return Answered(Joined(nonce=join.nonce, verdict="waiting", reason=reason[:500]), None)
+            return Answered(self._joined(join, verdict="waiting", reason=reason[:500]), None)
 
     def _accepted(self, bundle: Bundle, join: Join, key: PublicKey) -> Joined:
         certificate = ""
         if self._certificate is not None:
             certificate = self._certificate(str(bundle.identity), key.raw)
-        return Joined(
-            nonce=join.nonce,
+        return self._joined(
+            join,
             verdict="accepted",
             store=bundle.identity.store,
             device=bundle.identity.device,
@@ -145,7 +149,11 @@ class Enrolling:
         )
 
     def _refused(self, join: Join, reason: str) -> Joined:
-        return Joined(nonce=join.nonce, verdict="refused", reason=reason)
+        return self._joined(join, verdict="refused", reason=reason)
+
+    def _joined(self, join: Join, **fields: Any) -> Joined:
+        """An answer, with HQ's keys that the bundle was too early for."""
+        return Joined(nonce=join.nonce, keys=self._keys_after(join.hq_key), **fields)
 
 
 def find_bundle(connection: sqlite3.Connection, bundle_id: str) -> Bundle:

@@ -166,7 +166,11 @@ class Hearing:
             return
         self._joins.spend(bundle_id, 1, batch.now)
         enrolling = Enrolling(
-            batch.connection, at=batch.at, confirm=self._confirm, certificate=self._certificate
+            batch.connection,
+            at=batch.at,
+            confirm=self._confirm,
+            certificate=self._certificate,
+            keys_after=self._notary.chain_after,
         )
         joined, key_no = enrolling.answer(bundle, envelope, event.topic)
         publish = batch.say(event.topic, joined)

@@ -21,6 +21,7 @@ from buswire.errors import WireError
 from buswire.joining import Bundle
 from buswire.signing import fingerprint
 from buswire.topics import Identity, Topics
+from buswire.trust import Trusted
 from storeagent.database import database_path, open_agent_database
 from storeagent.joining import Draft, JoinError, draw_draft
 from storeagent.keys import (
@@ -119,12 +120,13 @@ class JoinHome:
         """What the link needs to ask; the certificates in force stay as they are."""
         return TlsSettings(ca_file=self.path / _CA_NAME) if self.bundle.ca else None
 
-    def finish(self, draft: Draft, *, certificate: str) -> None:
+    def finish(self, draft: Draft, *, certificate: str, trust: Trusted | None = None) -> None:
         """Make the device what HQ has accepted; said again after a crash, it goes on.
 
         Args:
             draft: What was asked with.
             certificate: For TLS, where the broker wants one; empty otherwise.
+            trust: HQ's keys as the joining has left them; those of the bundle if not given.
 
         Raises:
             BusError: Something cannot be written; say the command again.
@@ -144,7 +146,7 @@ class JoinHome:
                 root=bundle.root,
                 seed=draft.seed,
                 token=draft.token,
-                trust=bundle.trust,
+                trust=trust or bundle.trust,
                 bundle=bundle.id,
             ),
         )

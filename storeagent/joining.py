@@ -4,7 +4,8 @@ Owns the conversation on the topic of a join bundle. Must not know how its messa
 is saved when it is over; that is `join_home`.
 
 Invariants:
-- Only an answer counts that HQ signed with a key of the bundle, for this topic, to a nonce of ours.
+- Only an answer counts that HQ signed, for this topic and to a nonce of ours, with a key of the
+  bundle or with one that HQ's keys have announced since the bundle was made.
 - Our own messages come back to us on the same topic, and whatever else comes is passed over.
 - Asking again with the same key is the same question: HQ answers it as it did before.
 """
@@ -17,7 +18,7 @@ from buswire import frame
 from buswire.access import token_hash
 from buswire.errors import WireError
 from buswire.joining import Bundle
-from buswire.messages import Join, Joined
+from buswire.messages import AnyMessage, Join, Joined
 from buswire.signing import (
     ForgeryError,
     KeyText,
@@ -28,7 +29,7 @@ from buswire.signing import (
     signature_text,
 )
 from buswire.topics import Topics
-from buswire.trust import Trust
+from buswire.trust import CHAIN_LIMIT, Trust, Trusted
 from storeagent.errors import AgentError
 from storeagent.keys import seed_of, seed_text
 
@@ -92,6 +93,11 @@ class Joining:
         """How many answers came that are signed with a key the bundle does not know."""
 
     @property
+    def trusted(self) -> Trusted:
+        """HQ's keys: those of the bundle, or what they have led to."""
+        return self._trust.kept
+
+    @property
     def fingerprint(self) -> str:
         """Of the key that asks, for two people to compare."""
         return fingerprint(self._key.public)
@@ -108,6 +114,7 @@ class Joining:
             proof=signature_text(proof),
             machine=self._machine,
             version=self._version,
+            hq_key=self._trust.newest,
         )
         return frame.encode(join, self.topic, self._invite)
 
@@ -121,7 +128,12 @@ class Joining:
             envelope = frame.take_apart(payload)
             if topic != self.topic or envelope.key_id == self._invite.id:
                 return None
-            frame.verify(envelope, topic, self._trust.key_of)
+            try:
+                frame.verify(envelope, topic, self._trust.key_of)
+            except UnknownKeyError:
+                trust = self._followed(frame.decode_text(envelope.text))
+                frame.verify(envelope, topic, trust.key_of)
+                self._trust = trust
             message = frame.decode_text(envelope.text)
         except UnknownKeyError:
             self.strangers += 1
@@ -133,6 +145,15 @@ class Joining:
         if message.verdict == "accepted":
             self._check(message)
         return message
+
+    def _followed(self, message: AnyMessage) -> Trust:
+        """HQ's keys by the chain in an answer to a question of ours, of which nothing else counts.
+
+        The bundle may have been made before HQ's latest key.
+        """
+        if not isinstance(message, Joined) or message.nonce not in self._nonces:
+            return self._trust
+        return self._trust.follow(message.keys[:CHAIN_LIMIT]).trust
 
     def _check(self, joined: Joined) -> None:
         bundle = self._bundle

@@ -98,7 +98,7 @@ def join(
         )
         joined = _ask(place, joining, wait_seconds, as_json=as_json)
         if joined.verdict == "accepted":
-            place.finish(draft, certificate=joined.certificate)
+            place.finish(draft, certificate=joined.certificate, trust=joining.trusted)
     if as_json:
         _tell_json(place, joined.verdict, joining.fingerprint, joined.reason)
     if joined.verdict == "refused":

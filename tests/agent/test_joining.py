@@ -17,7 +17,7 @@ import pytest
 from buswire.joining import Bundle, encode_bundle
 from buswire.messages import Joined, Nudge
 from buswire.signing import SigningKey
-from buswire.trust import Trusted
+from buswire.trust import Trusted, announce
 from storeagent import Agent
 from storeagent.database import database_path, open_agent_database
 from storeagent.join_home import JoinHome
@@ -92,6 +92,30 @@ def test_only_head_office_lets_in(office: HeadOffice, key: SigningKey) -> None:
     said = office.lay(joining.topic, _accepted(joining, office), key)
     assert joining.hear(said.topic, said.payload) is None
     assert joining.strangers == (0 if key is INVITE else 1)
+
+
+@pytest.mark.parametrize("change", ["rotate", "recover"])
+def test_a_bundle_is_good_after_head_office_changed_its_keys(
+    office: HeadOffice, change: str
+) -> None:
+    """The answer leads from the bundle's keys to the new one; a stranger's chain leads nowhere."""
+    before = office.trust
+    joining = _joining(Enrolment(office).bundle())
+    getattr(office, change)()
+    said = office.lay(joining.topic, _accepted(joining, office))
+    assert joining.hear(said.topic, said.payload) is None
+    stranger = HeadOffice()
+    key = hq_key(7)
+    forged = announce(key.public, epoch=9, number=1, by=key)
+    said = stranger.lay(joining.topic, _accepted(joining, office, keys=[forged]), key)
+    assert joining.hear(said.topic, said.payload) is None
+    assert joining.trusted == before
+    other = _accepted(joining, office, keys=office.entries, nonce=ids("e", 1))
+    said = office.lay(joining.topic, other)
+    assert joining.hear(said.topic, said.payload) is None
+    said = office.lay(joining.topic, _accepted(joining, office, keys=office.entries))
+    assert joining.hear(said.topic, said.payload) is not None
+    assert joining.trusted == office.trust
 
 
 def test_an_answer_to_somebody_else_does_not_count(office: HeadOffice) -> None:

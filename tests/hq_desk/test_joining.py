@@ -124,6 +124,21 @@ def test_who_asks_with_the_bundle_becomes_the_device(office: Office) -> None:
     assert frame.decode_text(text) == joined
 
 
+def test_a_bundle_from_before_a_rotation_still_lets_in(office: Office) -> None:
+    """With the answer come the keys that lead from those of the bundle to the one that signed."""
+    first = office.keys.signing(office.at).id
+    joiner = Joiner(office, invite(office), "new")
+    unchanged = joiner.ask(hq_key=first)
+    assert unchanged is not None
+    assert unchanged.keys == []
+    office.keys.rotate()
+    office.keys.recover(stolen=True)
+    office.desk.take_keys(office.keys)
+    joined = joiner.ask(hq_key=first)
+    assert joined is not None
+    assert joined.keys == list(office.keys.entries[1:])
+
+
 def test_the_same_key_asking_again_is_answered_again(office: Office) -> None:
     """The first answer may have been lost: no second key, no incident, also after the expiry."""
     joiner = Joiner(office, invite(office, days=1), "new")
