@@ -40,6 +40,13 @@ IssueCertificate = Callable[[str, bytes], str]
 """Given an identity and the raw public key, the client certificate for TLS; PEM."""
 
 
+class Request(NamedTuple):
+    """What somebody who holds the bundle has asked, and the key that asks."""
+
+    join: Join
+    key: PublicKey
+
+
 class Answered(NamedTuple):
     """What to say, and of which key it is the proof, if it lets one in."""
 
@@ -74,13 +81,13 @@ class Enrolling:
         self._certificate = certificate
         self._keys_after = keys_after
 
-    def answer(self, bundle: Bundle, envelope: Envelope, topic: str) -> Answered:
+    def answer(self, bundle: Bundle, request: Request) -> Answered:
         """Judge a request.
 
         Raises:
-            Refusal: It is not answered at all: nobody who holds the bundle has said it.
+            Refusal: The bundle was used by another key.
         """
-        join, key = _read(bundle, envelope, topic)
+        join, key = request
         if bundle.device_key is not None and bundle.device_key != key.raw:
             raise Refusal(
                 USED_TWICE,
@@ -168,7 +175,7 @@ def find_bundle(connection: sqlite3.Connection, bundle_id: str) -> Bundle:
     return bundle
 
 
-def _read(bundle: Bundle, envelope: Envelope, topic: str) -> tuple[Join, PublicKey]:
+def read_request(bundle: Bundle, envelope: Envelope, topic: str) -> Request:
     """The request and the key that asks.
 
     Raises:
@@ -183,7 +190,7 @@ def _read(bundle: Bundle, envelope: Envelope, topic: str) -> tuple[Join, PublicK
         raise Refusal(None, source, str(error), bundle.device_no) from error
 
 
-def _verified(bundle: Bundle, envelope: Envelope, topic: str) -> tuple[Join, PublicKey]:
+def _verified(bundle: Bundle, envelope: Envelope, topic: str) -> Request:
     invite = PublicKey(bundle.invite)
     try:
         frame.verify(envelope, topic, {invite.id: invite}.get)
@@ -196,4 +203,4 @@ def _verified(bundle: Bundle, envelope: Envelope, topic: str) -> tuple[Join, Pub
     proof = proof_bytes(bundle.id, message.token_hash)
     if not key.verifies(parse_signature(message.proof), proof):
         raise ForgeryError("a request without the proof that the asker has the key")
-    return message, key
+    return Request(message, key)

@@ -17,7 +17,7 @@ from buswire.messages import LOGS, Bye, Hello, Records
 from buswire.topics import Topics
 from hqconsole.batch import Batch, Heard, Nudges
 from hqconsole.bounds import Allowance
-from hqconsole.enrolling import Enrolling, IssueCertificate, find_bundle
+from hqconsole.enrolling import Enrolling, IssueCertificate, find_bundle, read_request
 from hqconsole.gate import Admitted, Refusal, admit
 from hqconsole.hellos import Hellos
 from hqconsole.ledger import devices, enrolment
@@ -162,6 +162,8 @@ class Hearing:
         if self._notary.is_own(envelope.key_id):
             return  # HQ's answers come back on the topic that both share
         bundle = find_bundle(batch.reading, bundle_id)
+        # Verified first: garbage on the topic must not use up what its holder may ask.
+        request = read_request(bundle, envelope, event.topic)
         if self._joins.wait_seconds(bundle_id, 1, batch.now):
             return
         self._joins.spend(bundle_id, 1, batch.now)
@@ -172,7 +174,7 @@ class Hearing:
             certificate=self._certificate,
             keys_after=self._notary.chain_after,
         )
-        joined, key_no = enrolling.answer(bundle, envelope, event.topic)
+        joined, key_no = enrolling.answer(bundle, request)
         publish = batch.say(event.topic, joined)
         if key_no is not None:
             enrolment.prove(batch.connection, key_no, certificate(publish.topic, publish.payload))

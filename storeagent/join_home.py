@@ -23,6 +23,7 @@ from buswire.signing import fingerprint
 from buswire.topics import Identity, Topics
 from buswire.trust import Trusted
 from storeagent.database import database_path, open_agent_database
+from storeagent.hearing import further
 from storeagent.joining import Draft, JoinError, draw_draft
 from storeagent.keys import (
     DeviceKey,
@@ -116,6 +117,19 @@ class JoinHome:
             write_secret(self.path / DRAFT_NAME, msgspec.json.encode(draft))
         return draft
 
+    @property
+    def trust(self) -> Trusted:
+        """HQ's keys to begin with: the bundle's, or what this home has learned since it was made.
+
+        A bundle may be older than a recovery. Who has stolen the key of before and carries the
+        messages must not lead a device back that knows better. Needs `make`.
+        """
+        trust = self.bundle.trust
+        if self._there is not None:
+            trust = further(trust, self._there.trust)
+        with open_agent_database(database_path(self.path)) as database:
+            return further(trust, Memory(database).trust())
+
     def tls(self) -> TlsSettings | None:
         """What the link needs to ask; the certificates in force stay as they are."""
         return TlsSettings(ca_file=self.path / _CA_NAME) if self.bundle.ca else None
@@ -126,17 +140,18 @@ class JoinHome:
         Args:
             draft: What was asked with.
             certificate: For TLS, where the broker wants one; empty otherwise.
-            trust: HQ's keys as the joining has left them; those of the bundle if not given.
+            trust: HQ's keys as the joining has left them; those it began with if not given.
 
         Raises:
             BusError: Something cannot be written; say the command again.
         """
         bundle, home = self.bundle, self.path
+        trust = trust or self.trust
         seed = seed_of(draft.seed)
         write_certificates(home, ca=bundle.ca, certificate=certificate, seed=seed)
         save_settings(home, self.settings)
         with open_agent_database(database_path(home)) as database, database.write():
-            # The bundle is HQ's latest word on its keys, and may be the first after all were lost.
+            # The key file has what counts; what was learned under another recovery key is void.
             Memory(database).keep_trust(None)
         write_key(
             home,
@@ -146,7 +161,7 @@ class JoinHome:
                 root=bundle.root,
                 seed=draft.seed,
                 token=draft.token,
-                trust=trust or bundle.trust,
+                trust=trust,
                 bundle=bundle.id,
             ),
         )

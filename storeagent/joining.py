@@ -66,6 +66,7 @@ class Joining:
         new_id: Callable[[], str],
         machine: str = "",
         version: str = "",
+        trust: Trusted | None = None,
     ) -> None:
         """Prepare.
 
@@ -75,13 +76,14 @@ class Joining:
             new_id: A random 128-bit id in hex.
             machine: What the machine calls itself.
             version: Of this program.
+            trust: HQ's keys to begin with; those of the bundle if not given.
 
         Raises:
             WireError: The bundle has something in it that is no key or no topic.
         """
         self.topic = Topics(bundle.root).join(bundle.id)
         self._bundle = bundle
-        self._trust = Trust(bundle.trust)
+        self._trust = Trust(trust or bundle.trust)
         self._invite = SigningKey(seed_of(bundle.invite))
         self._key = SigningKey(seed_of(draft.seed))
         self._token_hash = token_hash(draft.token)

@@ -95,6 +95,7 @@ def join(
             new_id=lambda: os.urandom(16).hex(),
             machine=own_machine(),
             version=own_version(),
+            trust=place.trust,
         )
         joined = _ask(place, joining, wait_seconds, as_json=as_json)
         if joined.verdict == "accepted":

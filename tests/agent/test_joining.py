@@ -404,7 +404,7 @@ def test_nobody_there(tmp_path: Path, home: Path, hq: LiveHeadOffice, bus: Broke
 def test_joining_again_replaces_the_key_and_keeps_the_work(
     tmp_path: Path, home: Path, hq: LiveHeadOffice, bus: BrokerProcess
 ) -> None:
-    """A rotation, or HQ with entirely new keys: outbox and settings stay, learned trust goes."""
+    """A rotation: outbox and settings stay, and so does what was learned of HQ's keys."""
     assert _join(home, _bundle(hq, tmp_path, bus)).returncode == 0
     with (home / "agent.toml").open("a") as file:
         file.write("\n[limits]\nrows = 77\n")
@@ -420,8 +420,7 @@ def test_joining_again_replaces_the_key_and_keeps_the_work(
     assert after.token != before.token
     assert after.bundle == f"{2:016x}"
     assert read_agent_settings(home).limits.rows == 77
-    with open_agent_database(database_path(home)) as database:
-        assert Memory(database).trust() is None
+    assert after.trust.number == 99
     with Agent(home) as agent:
         assert agent.counts()["act"] == 1
 
@@ -514,6 +513,30 @@ def test_a_client_certificate_lies_beside_the_key(home: Path) -> None:
     place.finish(place.prepare(), certificate="")
     assert tls_settings(home) is None
     assert not list(home.glob("client.*"))
+
+
+def test_an_old_bundle_does_not_lead_back_to_a_stolen_key(home: Path) -> None:
+    """What the device has learned of a recovery counts, unless HQ has another recovery key now."""
+    office = HeadOffice()
+    before = Enrolment(office).bundle()
+    place = JoinHome(home, before)
+    place.make()
+    place.finish(place.prepare(), certificate="")
+    recovered = Trusted(
+        recovery=before.trust.recovery, epoch=7, number=1, keys=[hq_key(5).public.text]
+    )
+    with open_agent_database(database_path(home)) as database, database.write():
+        Memory(database).keep_trust(recovered)
+    again = JoinHome(home, Enrolment(office).bundle(2))
+    assert again.trust == recovered
+    joining = Joining(again.bundle, again.prepare(), new_id=lambda: ids("e", 1), trust=again.trust)
+    joining.ask()
+    stolen = office.lay(joining.topic, Joined(nonce=ids("e", 1), verdict="accepted"))
+    assert joining.hear(stolen.topic, stolen.payload) is None
+    again.finish(again.prepare(), certificate="")
+    assert read_key(home, ME, TOPICS.root).trust == recovered
+    other = msgspec.structs.replace(before.trust, recovery=hq_key(9).public.text)
+    assert JoinHome(home, Enrolment(office).bundle(3, trust=other)).trust == other
 
 
 def test_a_broken_key_file_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -254,6 +254,16 @@ def test_a_flood_of_requests_is_answered_within_bounds(office: Office) -> None:
     assert joiner.ask() is not None
 
 
+def test_garbage_on_the_topic_uses_up_nothing(office: Office) -> None:
+    """Only what the bundle's key has signed counts against the thirty."""
+    joiner = Joiner(office, invite(office), "new")
+    for _ in range(100):
+        assert joiner.ask(invite=SigningKey(seed("a stranger"))) is None
+    answer = joiner.ask()
+    assert answer is not None
+    assert answer.verdict == "accepted"
+
+
 def test_an_operator_compares_the_fingerprint(office: Office) -> None:
     """With that setting a key waits until its fingerprint was confirmed, even past the expiry."""
     confirming(office)
