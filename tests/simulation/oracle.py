@@ -48,6 +48,8 @@ class Oracle:
         self.calm_at = 0.0
         world.network.watchers.append(self._watch)
         self._answered: set[str] = set()
+        self._said_first: dict[str, float] = {}
+        self._said_last: dict[str, float] = {}
         self._runs: defaultdict[Identity, list[str]] = defaultdict(list)
         self._run_of: dict[str, tuple[Identity, str, bool]] = {}
 
@@ -66,6 +68,8 @@ class Oracle:
         assert isinstance(hello, Hello)
         assert identity is not None
         self._run_of[hello.nonce] = identity, hello.run, bool(hello.challenge)
+        self._said_first.setdefault(hello.run, self.world.timeline.now)
+        self._said_last[hello.run] = self.world.timeline.now
         ids = [PublicKey.parse(entry.key).id for entry in self.world.keys.entries]
         behind = ids[::-1].index(hello.hq_key) if hello.hq_key in ids else 0
         self.world.counts["hellos from two keys behind"] += behind >= 2
@@ -113,10 +117,16 @@ class Oracle:
         identity, run, proves = self._run_of[message.nonce]
         before = self._runs[identity][-1:]
         if before != [run]:
-            there = [one.core.process.run for one in self.world.machines_of(identity) if one.core]
-            if not proves and run not in there and set(before) & set(there):
+            if before and not proves and self._is_over(identity, run, before[0]):
                 self._fault(f"HQ takes the word of a run of {identity} that is over")
             self._runs[identity].append(run)
+
+    def _is_over(self, identity: Identity, run: str, other: str) -> bool:
+        """Whether a run ended before another one began, as HQ could have known by their starts."""
+        journal = self.world.journal
+        if identity in journal.cloned | journal.lost_disks or journal.put_back_whole[identity]:
+            return False  # starts are not in the order of time there
+        return self._said_last[run] < self._said_first[other]
 
     def forget_runs(self, identity: Identity | None = None) -> None:
         """HQ does not know any more who spoke: a new key, or an older ledger."""
