@@ -224,6 +224,7 @@ def _state(device: Device) -> dict[str, Any]:
     found["writers"] = [(writer.acked, writer.position) for writer in machine.writers.values()]
     usual = {"beat", "connected", "signed with a key not known here", "a gap while asking"}
     found["asks"] = "" if machine._reason in usual else machine._reason
+    found["put off"] = machine._asking and machine._nonce is None
     found["trust"] = core.trusted
     return found
 
