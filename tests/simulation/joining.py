@@ -28,9 +28,11 @@ class Joining:
         if machine.gone:
             return
         key = world.seeds.key()
-        again = machine.joined is not None
+        there = world.roles_in_ledger(machine.identity.store) or ()
+        again = world.journal.joinings[machine.identity] > 0
+        roles = () if again else [role for role in machine.roles if role in there]
         try:
-            world.hq.let_in(machine.identity, key.public, () if again else machine.roles)
+            world.hq.let_in(machine.identity, key.public, roles)
         except HqError:
             if not self.ended:
                 again_in = world.timeline.between(1.0, 5.0)
