@@ -61,9 +61,5 @@ class Joining:
     def put_right_later(self) -> None:
         """Operators see that devices are refused, some time after it began."""
         timeline = self.world.timeline
-
-        def do() -> None:
-            if not self.ended:
-                self.put_right()
-
-        timeline.after(timeline.between(0.5, 10.0), do)
+        # Also when the faults have ended: a clone may be taken away after that.
+        timeline.after(timeline.between(0.5, 10.0), self.put_right)
