@@ -61,6 +61,8 @@ ack_seconds = 1
 """
 )
 ROLE = "manager"
+LOOKS_SECONDS = 1.5 * TIME_SCALE
+"""The broker looks at its access file every half second."""
 STATE_NAMES = [state.value for state in STATE_OF]
 
 
@@ -553,6 +555,16 @@ class Chain:
             lambda: path.exists() and condition(json.loads(path.read_bytes())),
             seconds=20,
             what="the access file",
+        )
+
+    def wait_access_taken(self, condition: Callable[[dict[str, Any]], bool]) -> None:
+        """Wait until the access file says so, and the broker has had time for several looks at it."""
+        path = self.home / "access.json"
+        self.wait_access(condition)
+        wait_until(
+            lambda: time.time() - path.stat().st_mtime > LOOKS_SECONDS,
+            seconds=20,
+            what="the broker to have looked at the access file",
         )
 
     def wait_online(self) -> None:

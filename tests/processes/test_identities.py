@@ -94,7 +94,7 @@ def test_a_role_that_is_taken_away_is_not_heard_any_more(chain: Chain) -> None:
     chain.wait_settled()
     connections = _connections(till)
     chain.hq("roster", "assign", "S002", "till-1", "--role", "clerk")
-    chain.wait_access(lambda access: access["devices"][till.name]["roles"] == ["clerk"])
+    chain.wait_access_taken(lambda access: access["devices"][till.name]["roles"] == ["clerk"])
     hidden = chain.issue("S002", role="manager")
     shown = chain.issue("S002")
     chain.wait_state(shown, "delivered")
