@@ -558,7 +558,7 @@ class Chain:
         )
 
     def wait_access_taken(self, condition: Callable[[dict[str, Any]], bool]) -> None:
-        """Wait until the access file says so, and the broker has had time for several looks at it."""
+        """Wait until the access file says so, and the broker has had time for some looks at it."""
         path = self.home / "access.json"
         self.wait_access(condition)
         wait_until(
