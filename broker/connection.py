@@ -110,6 +110,7 @@ class Connection:
         self._meter: Meter | None = None
         self._sent_packets = 0
         self._sent_bytes = 0
+        self._frames_below = 0
 
     async def run(self) -> None:
         """Serve the client; returns when its socket is closed."""
@@ -145,7 +146,10 @@ class Connection:
         self._out = []
         self._out_bytes = 0
         self._writer.write(out[0] if len(out) == 1 else b"".join(out))
-        pending = self._writer.pending_bytes()
+        self._count_unread()
+
+    def _count_unread(self) -> None:
+        pending = self._out_bytes + self._writer.pending_bytes()
         self._waiting.change(pending - self._counted_out_bytes)
         self._counted_out_bytes = pending
         if self._closed is None and pending > self._limits.outgoing_bytes:
@@ -161,7 +165,8 @@ class Connection:
         """Measure what is in memory on the way to this client and from it, queues not included."""
         if self._closed is not None:
             return self._counted_out_bytes
-        return self._out_bytes + self._writer.pending_bytes() + self._framer.held_bytes
+        held_bytes = self._framer.held_bytes + self._reader.held_bytes
+        return self._out_bytes + self._writer.pending_bytes() + held_bytes
 
     def end(self, reason: CloseReason, detail: str = "") -> None:
         """Cut the connection; what could be sent at once was sent. Idempotent.
@@ -223,8 +228,9 @@ class Connection:
 
     def received(self, data: bytes) -> None:
         """Handle the packets that the bytes complete."""
-        self._heard_at = self._loop.time()
-        self._sent_bytes += len(data)
+        if data:
+            self._heard_at = self._loop.time()
+            self._sent_bytes += len(data)
         if self._frames is not None or self._is_held_back:
             self._unread.append(data)  # TLS has bytes on the way when reading is paused
             return
@@ -238,6 +244,7 @@ class Connection:
                 for first, body in self._frames:
                     self._effort += 1
                     self._sent_packets += 1
+                    self._frames_below -= 1
                     self._handle(first, body)
                     if self._closed is not None:
                         return
@@ -264,14 +271,25 @@ class Connection:
         if self._has_ended:
             self._finish(CloseReason.END_OF_STREAM)
 
+    def framed(self, frames: int) -> None:
+        """Count frames below MQTT, of which one for each packet is free, and what answers take."""
+        if self._closed is None:
+            self._frames_below += frames
+            self._count_unread()
+            self._count_partial()
+
     def _count_partial(self) -> None:
-        partial_bytes = self._framer.held_bytes
+        partial_bytes = self._framer.held_bytes + self._reader.held_bytes
         if partial_bytes != self._counted_in_bytes:
             self._waiting.change(partial_bytes - self._counted_in_bytes)
             self._counted_in_bytes = partial_bytes
 
     def _charge(self) -> float:
         """Have what was sent counted; return for how long the client must be held back."""
+        if self._frames is None and not self._unread:
+            # A frame that brought no packet, like a ping, is as much work as one.
+            self._sent_packets += max(0, self._frames_below)
+            self._frames_below = 0
         meter = self._meter
         if meter is None or not self._sent_packets:
             return 0.0

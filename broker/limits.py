@@ -68,6 +68,9 @@ class Limits:
     It has room for a will, a user name and a password at their longest but not for all three.
     """
 
+    connect_frames: int = 256
+    """WebSocket frames before CONNECT is complete: an empty one costs as much as a full one."""
+
     handshake_bytes: int = 16 * 1024
     """Largest HTTP request that asks for a WebSocket."""
 

@@ -31,6 +31,11 @@ from broker.limits import Limits
 # The library would log a trace for each handshake that is garbage, as often as a stranger likes.
 _SILENT = logging.Logger("websockets", logging.CRITICAL + 1)  # noqa: LOG001  # nobody hears it
 
+# So much of what a WebSocket brought is looked at before anyone asks whether it is too much: empty
+# frames have 6 bytes and cost 10 µs each.
+_PIECE_BYTES = 16 * 1024
+_STRANGERS_PIECE_BYTES = 1024
+
 Peer = tuple[str, int]
 """Address and port of the other end."""
 
@@ -40,6 +45,10 @@ class Receiver(Protocol):
 
     def received(self, data: bytes) -> None:
         """Take bytes, in order."""
+        ...
+
+    def framed(self, frames: int) -> None:
+        """Learn that the layer below MQTT took frames, and perhaps answered; `received` follows."""
         ...
 
     def failed(self, error: ConnectionClosedError) -> None:
@@ -160,6 +169,11 @@ class StreamReader(ReaderAdapter):
         """Go on after `pause`. Idempotent."""
         self._socket.transport.resume_reading()
 
+    @property
+    def held_bytes(self) -> int:
+        """Measure what is kept of frames below MQTT that have not come whole."""
+        return 0
+
     async def read(self, n: int = -1) -> bytes:
         """Refuse: bytes are pushed, and no exact count is ever waited for."""
         raise NotImplementedError(f"use start, not read({n})")
@@ -232,6 +246,10 @@ class WebSocketReader(StreamReader):
         self._limits = limits
         self._is_admitted = False
         self._unadmitted_bytes = 0
+        self._unadmitted_frames = 0
+        self._rest = bytearray()
+        self._is_paused = False
+        self._has_ended = False
         self._protocol = writer.protocol = ServerProtocol(
             subprotocols=[Subprotocol("mqtt")],
             max_size=limits.packet_bytes,
@@ -250,11 +268,42 @@ class WebSocketReader(StreamReader):
         super().admit()
         self._is_admitted = True
 
+    @property
+    def held_bytes(self) -> int:
+        """Measure what is kept of frames that have not come whole, or wait for `resume`."""
+        return len(self._rest) + len(self._protocol.reader.buffer)
+
+    def pause(self) -> None:
+        """Look at no more of what came, and read no more, until `resume`. Idempotent."""
+        self._is_paused = True
+        super().pause()
+
+    def resume(self) -> None:
+        """Go on after `pause`, first with what came before. Idempotent."""
+        self._is_paused = False
+        self._go_on()
+        if not self._is_paused:
+            super().resume()
+
     def received(self, data: bytes) -> None:
         """Take bytes of the WebSocket protocol; the socket's call."""
+        self._rest += data
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._rest and not self._is_paused and not self._writer.is_over:
+            size = _PIECE_BYTES if self._is_admitted else _STRANGERS_PIECE_BYTES
+            piece = bytes(self._rest[:size])
+            del self._rest[:size]
+            self._take_piece(piece)
+        if self._has_ended and not self._rest:
+            self._receiver.ended()
+
+    def _take_piece(self, data: bytes) -> None:
         try:
             self._protocol.receive_data(data)
-            payload = b"".join([self._take(event) for event in self._protocol.events_received()])
+            events = self._protocol.events_received()
+            payload = b"".join([self._take(event) for event in events])
         except ConnectionClosedError as error:
             self._writer.send_pending()
             self._receiver.failed(error)
@@ -263,10 +312,11 @@ class WebSocketReader(StreamReader):
             self._receiver.failed(ProtocolError(f"a WebSocket that cannot go on: {error!r}"))
             return
         self._writer.send_pending()
-        if payload:
+        self._receiver.framed(len(events))
+        if events:
             self._receiver.received(payload)
         if not self._is_admitted and self._protocol.state <= OPEN:
-            self._limit_stranger(len(data))
+            self._limit_stranger(len(data), len(events))
         if broken := self._protocol.parser_exc:
             detail = f"a WebSocket that cannot go on: {broken}"
             self._receiver.failed(
@@ -277,9 +327,10 @@ class WebSocketReader(StreamReader):
         elif self._protocol.state > OPEN:
             self._receiver.ended()
 
-    def _limit_stranger(self, received_bytes: int) -> None:
-        """Bound what is kept before CONNECT: the library takes a MiB, of header lines alone."""
+    def _limit_stranger(self, received_bytes: int, frames: int) -> None:
+        """Bound what is taken before CONNECT: the library takes a MiB, of header lines alone."""
         self._unadmitted_bytes += received_bytes
+        self._unadmitted_frames += frames
         limits = self._limits
         most = limits.connect_packet_bytes
         if self._protocol.state is CONNECTING:
@@ -288,6 +339,13 @@ class WebSocketReader(StreamReader):
             self._receiver.failed(
                 ConnectionClosedError(
                     CloseReason.PACKET_TOO_LARGE, f"more than {most} bytes and no CONNECT in them"
+                )
+            )
+        elif self._unadmitted_frames > limits.connect_frames:
+            self._receiver.failed(
+                ConnectionClosedError(
+                    CloseReason.TOO_MUCH,
+                    f"more than {limits.connect_frames} frames and no CONNECT in them",
                 )
             )
 
@@ -309,9 +367,14 @@ class WebSocketReader(StreamReader):
         """Pass on; there is no layer below that could fail."""
         self._receiver.failed(error)
 
+    def framed(self, frames: int) -> None:
+        """Do nothing; there is no layer below that has frames."""
+
     def ended(self) -> None:
-        """Pass the end on; the socket's call."""
-        self._receiver.ended()
+        """Pass the end on, behind what came before it; the socket's call."""
+        self._has_ended = True
+        if not self._rest:
+            self._receiver.ended()
 
     def lost(self, error: Exception | None) -> None:
         """Pass the end of all on; the socket's call."""
@@ -319,9 +382,15 @@ class WebSocketReader(StreamReader):
 
 
 class WebSocketWriter(StreamWriter):
-    """Writes MQTT as binary frames, one for each piece."""
+    """Writes MQTT as binary frames, one for each piece.
+
+    Attributes:
+        protocol: What makes them.
+        is_over: Whether the connection was closed from here; what comes now is of no interest.
+    """
 
     protocol: ServerProtocol
+    is_over = False
 
     def write(self, data: bytes) -> None:
         """Send, or keep in memory what the peer does not take yet; never waits. Void if closing."""
@@ -337,6 +406,7 @@ class WebSocketWriter(StreamWriter):
 
     def finish(self) -> None:
         """Say so in WebSocket's way, and close once everything is sent. Idempotent."""
+        self.is_over = True
         if self.protocol.state is OPEN:
             # The peer may have been faster, with a close that is none even: closing the socket is
             # enough then.
@@ -344,3 +414,8 @@ class WebSocketWriter(StreamWriter):
                 self.protocol.send_close()
             self.send_pending()
         super().finish()
+
+    def abort(self) -> None:
+        """Close now; what waits is lost. Idempotent."""
+        self.is_over = True
+        super().abort()

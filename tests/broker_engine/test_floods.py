@@ -356,6 +356,95 @@ class TestStrangers:
             web.send(_frame(raw.publish_packet("a", bytes(900_000), 1)))
             assert web.socket.recv(100)[-4:] == b"\x40\x02\0\1"
 
+    def test_empty_frames_before_connect(self, start: Start) -> None:
+        """Frames with nothing in them are work for nothing: some hundreds, and the door closes."""
+        engine = start(websocket_port=0, limits=Limits(connect_frames=100))
+        with Client(engine.addresses.websocket_port) as web:
+            web.send(_upgrade(), _frame(b"") * 600)  # less than the limit in bytes
+            with contextlib.suppress(OSError):
+                while web.socket.recv(4096):
+                    pass
+        wait_until(lambda: engine.status().connections == 0, what="it to be gone")
+
+    def test_a_connect_in_many_frames(self, start: Start) -> None:
+        """A packet may be spread over frames as thin as they get."""
+        engine = start(websocket_port=0)
+        with _web(engine, "w", connect=False) as web:
+            web.send(*(_frame(bytes([byte])) for byte in raw.connect_packet("w")))
+            assert web.socket.recv(100)[-4:] == b"\x20\x02\0\0"
+
+
+class TestFramesBelowMqtt:
+    """WebSocket has packets of its own, which MQTT never sees."""
+
+    def test_pings_that_are_not_read(self, start: Start) -> None:
+        """Who sends pings and reads no answer is cut off as who reads nothing else."""
+        limits = Limits(outgoing_bytes=MIB, packet_bytes=MIB, retained_bytes=0)
+        engine = start(websocket_port=0, limits=limits)
+        with _web(engine, "w") as web:
+            ping = b"\x89\xfd" + bytes(4) + bytes(125)
+            with contextlib.suppress(OSError):
+                for _ in range(40):  # 40 MiB; the system's own buffers take some
+                    web.send(ping * 8000)
+            wait_until(lambda: engine.status().connections == 0, what="it to be gone")
+
+    @pytest.mark.parametrize("frame", [b"\x82\x80", b"\x89\x80", b"\x8a\x80"])
+    def test_they_count_against_the_rate(self, start: Start, frame: bytes) -> None:
+        """Empty frames, pings and pongs are work like packets: who sends many has to wait."""
+        limits = Limits(device_rate=SLOW, over_rate_seconds=0.5)
+        engine = start(websocket_port=0, limits=limits, authenticator=ByName())
+        with _web(engine, "device") as web, connected(engine.port, "hub") as hub:
+            with contextlib.suppress(OSError):
+                for _ in range(100):
+                    web.send((frame + bytes(4)) * 8000)
+            wait_until(lambda: engine.status().connections == 1, what="it to be cut off")
+            assert hub.is_served()
+
+    def test_a_frame_for_each_packet_is_free(self, start: Start) -> None:
+        """Who is not above its rate in packets is not for their frames, and nothing is lost."""
+        rate = Rate(packets_per_second=1, bytes_per_second=1e9, burst_seconds=1100)
+        limits = Limits(device_rate=rate, over_rate_seconds=0.1)
+        engine = start(websocket_port=0, limits=limits, authenticator=ByName())
+        with _web(engine, "device") as web, connected(engine.port, "hub") as hub:
+            hub.subscribe("a")
+            web.send(*(_frame(raw.publish_packet("a", b"%d" % n)) for n in range(1000)))
+            assert [int(m.payload) for m in hub.messages(1000)] == list(range(1000))
+            web.send(_frame(b"\xc0\0"))
+            assert web.socket.recv(100) == b"\x82\x02\xd0\0"
+
+    def test_who_is_held_back_loses_nothing(self, start: Start) -> None:
+        """What came with too much of nothing is handled when the time has come."""
+        engine = start(websocket_port=0, limits=Limits(device_rate=SLOW), authenticator=ByName())
+        with _web(engine, "device") as web, connected(engine.port, "hub") as hub:
+            hub.subscribe("a")
+            for n in range(3):
+                web.send(_frame(raw.publish_packet("a", b"%d" % n)), _frame(b"") * 300)
+            web.close()
+            assert [m.payload for m in hub.messages(3)] == [b"0", b"1", b"2"]
+
+    def test_half_sent_frames_count(self, start: Start) -> None:
+        """Frames that are announced and never finished are held within the bound of all."""
+        limits = Limits(outgoing_bytes=4 * MIB, waiting_bytes=4 * MIB, retained_bytes=0)
+        engine = start(websocket_port=0, limits=limits)
+        clients = [_web(engine, f"half{n}") for n in range(8)]
+        for client in clients:
+            client.send(_frame(raw.publish_packet("a", bytes(900_000)))[:-1])
+        wait_until(lambda: engine.status().connections <= 5, what="some to be cut off")
+        for client in clients:
+            client.close()
+
+
+def _web(engine: Ours, client_id: str, *, connect: bool = True) -> Client:
+    web = Client(engine.addresses.websocket_port or 0)
+    web.send(_upgrade())
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        answer += web.socket.recv(1)
+    if connect:
+        web.send(_frame(raw.connect_packet(client_id)))
+        assert web.socket.recv(100)[-4:] == b"\x20\x02\0\0"
+    return web
+
 
 def _upgrade() -> bytes:
     key = base64.b64encode(bytes(16)).decode()
