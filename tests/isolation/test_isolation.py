@@ -41,11 +41,11 @@ def test_everyone_can_do_what_is_theirs_and_nothing_else(engine: Engine) -> None
 @pytest.mark.parametrize("engine", ["amqtt"], indirect=True)
 def test_the_suite_notices_a_broker_without_rules(engine: Engine) -> None:
     """Plain amqtt leaks in every category; a suite that did not see it would be worth nothing."""
-    tally = Suite(engine, patience_seconds=0.5 * TIME_SCALE, every=20).run()
+    tally = Suite(engine, patience_seconds=0.3 * TIME_SCALE, every=50).run()
     tally.print()
     blind = CATEGORIES - set(tally.leaks)
     assert not blind
-    assert sum(map(len, tally.leaks.values())) > 200
+    assert sum(map(len, tally.leaks.values())) > 100
 
 
 def test_the_page_is_whole() -> None:
