@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from broker import packets
-from broker.access import Authenticator, Credentials
+from broker.access import Authenticator, Credentials, Kind
 from broker.errors import CloseReason, ConnectionClosedError, ProtocolError
 from broker.limits import Limits
-from broker.metering import Meter, Waiting
+from broker.metering import Meter, Regulars, Waiting
 from broker.notices import Notices
 from broker.packets import Framer, UnsupportedProtocolError
 from broker.routing import RefusedError, Router
@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 # After so many packets and deliveries the other connections get their turn.
 _EFFORT_A_TURN = 500
+
+# So many filters of a SUBSCRIBE or UNSUBSCRIBE count as one more packet against the rate.
+_FILTERS_A_PACKET = 10
 
 # Reasons for which what was not sent yet is dropped: there is too much of it.
 _UNREAD = frozenset({CloseReason.TOO_SLOW, CloseReason.MEMORY})
@@ -68,6 +71,7 @@ class Surroundings:
     flusher: Flusher
     loop: asyncio.AbstractEventLoop
     waiting: Waiting
+    regulars: Regulars
     notices: Notices
 
 
@@ -408,7 +412,7 @@ class Connection:
     def _on_subscribe(self, session: Session, body: bytes) -> None:
         packet_id, wanted = packets.decode_subscribe(body, self._limits.filters_per_client)
         codes = [self._router.subscribe(session, topic_filter, qos) for topic_filter, qos in wanted]
-        self._effort += len(codes)
+        self._count_filters(len(codes))
         self.send(packets.suback(packet_id, codes))
         for (topic_filter, _), code in zip(wanted, codes, strict=True):
             if self._closed is not None:
@@ -421,10 +425,14 @@ class Connection:
 
     def _on_unsubscribe(self, session: Session, body: bytes) -> None:
         packet_id, filters = packets.decode_unsubscribe(body, self._limits.filters_per_client)
-        self._effort += len(filters)
+        self._count_filters(len(filters))
         for topic_filter in filters:
             self._router.unsubscribe(session, topic_filter)
         self.send(packets.unsuback(packet_id))
+
+    def _count_filters(self, filters: int) -> None:
+        self._effort += filters
+        self._sent_packets += filters // _FILTERS_A_PACKET
 
     # -- CONNECT --
 
@@ -444,7 +452,6 @@ class Connection:
         self._timer.cancel()
         self._framer.max_packet_bytes = self._limits.packet_bytes
         self._reader.admit()
-        self._meter = Meter(self._limits.rate_of(session.identity.kind), now=self._loop.time())
         self._session = session
         self._watch(connect.keepalive_seconds)
         log.info("client %r connected from %s", session.client_id, self._writer.peer())
@@ -472,7 +479,19 @@ class Connection:
             identity = None
         if identity is None:
             raise RefusedError(packets.NOT_AUTHORIZED, f"client {client_id!r} is not known")
-        return self._router.open(connect, client_id, identity, now=self._loop.time())
+        now = self._loop.time()
+        rate = self._limits.rate_of(identity.kind)
+        if identity.kind is Kind.OTHER:  # a name that anybody may take
+            self._meter = Meter(rate, now=now)
+        else:
+            self._meter = self._surroundings.regulars.come(identity.name, rate, now)
+            if self._meter is None:
+                # It is who it says: its address must not pay for it, with others behind it.
+                self._reader.admit()
+                raise RefusedError(
+                    packets.SERVER_UNAVAILABLE, f"client {client_id!r} connects too often"
+                )
+        return self._router.open(connect, client_id, identity, now=now)
 
     # -- keep-alive --
 

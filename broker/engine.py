@@ -22,7 +22,7 @@ from broker.access import AccessPolicy, Admission, Authenticator
 from broker.connection import Connection, Flusher, Surroundings
 from broker.errors import CloseReason
 from broker.limits import Limits
-from broker.metering import Waiting
+from broker.metering import Regulars, Waiting
 from broker.notices import Notices
 from broker.packets import Message
 from broker.routing import Router
@@ -66,6 +66,7 @@ class StorebusBroker(Broker):
             flusher=Flusher(loop),
             loop=loop,
             waiting=waiting,
+            regulars=Regulars(limits),
             notices=Notices(log),
         )
 

@@ -62,6 +62,15 @@ class Limits:
     connect_seconds: float = 10.0
     """From accepting a socket over TLS to its complete CONNECT; when it is over it is closed."""
 
+    connects_per_second: float = 5.0
+    """CONNECTs of one identity, for ever; what comes above is refused with CONNACK 3.
+
+    The connection that it would take over stays. Not where there is no access file.
+    """
+
+    connects_burst: int = 60
+    """So many of them may come in a moment."""
+
     connect_packet_bytes: int = 128 * 1024
     """Largest CONNECT, and largest WebSocket frame before it: all that a stranger can make us hold.
 
@@ -178,6 +187,8 @@ class Limits:
                 raise LimitsError(f"{rate} would let nobody say anything")
         if min(self.strangers, self.strangers_per_address, self.strangers_burst - 1) < 1:
             raise LimitsError("without a place for strangers nobody can connect")
+        if self.connects_per_second <= 0 or self.connects_burst < 1:
+            raise LimitsError("without CONNECTs of an identity nobody can connect")
         if not 1 <= self.inflight_messages <= 60_000:
             raise LimitsError(
                 f"inflight_messages is {self.inflight_messages}, it must be 1 to 60000: "

@@ -1,14 +1,15 @@
 """Counting what clients send and what waits for them, against the limits. Pure.
 
-Owns three counters: `Bucket` for anything that may come so often a second, `Meter` for what one
-client sends, `Waiting` for the bytes that wait for all clients together. Time comes in as an
+Owns four counters: `Bucket` for anything that may come so often a second, `Meter` for what one
+client sends, `Regulars` for what each identity does over all its connections, `Waiting` for the
+bytes that wait for all clients together. Time comes in as an
 argument. What happens to who is over a limit is decided by whoever asks.
 """
 
 from collections.abc import Callable
 from typing import Protocol
 
-from broker.limits import Rate
+from broker.limits import Limits, Rate
 
 # What a place in a queue takes beside the message itself.
 _ENTRY_BYTES = 200
@@ -81,9 +82,55 @@ class Meter:
             self._over_since = now
         return pause_seconds
 
+    def is_calm(self, now: float) -> bool:
+        """Tell whether a new meter would be the same."""
+        self._packets.fill(now)
+        self._bytes.fill(now)
+        return self._packets.is_full and self._bytes.is_full
+
     def over_seconds(self, now: float) -> float:
         """Tell for how long the client has been held back without having been calm between."""
         return 0.0 if self._over_since is None else now - self._over_since
+
+
+class Regulars:
+    """What identities do over all their connections, for who could come again and again.
+
+    With a count for each connection, who reconnects would be at its burst again; and each CONNECT
+    can throw a connection out and bring a will.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        """Start with nobody."""
+        self._limits = limits
+        self._known: dict[str, tuple[Bucket, Meter]] = {}
+        self._prune_at = 1_000
+
+    def come(self, name: str, rate: Rate, now: float) -> Meter | None:
+        """Count a CONNECT; return the meter for what follows, or None for one too many.
+
+        One too many is not counted, so that it comes in as often as the limit says who never stops.
+        """
+        found = self._known.get(name)
+        if found is None:
+            found = self._add(name, rate, now)
+        connects, meter = found
+        if connects.fill(now) < 1:
+            return None
+        connects.take(1)
+        return meter
+
+    def _add(self, name: str, rate: Rate, now: float) -> tuple[Bucket, Meter]:
+        if len(self._known) >= self._prune_at:
+            for old, (connects, meter) in tuple(self._known.items()):
+                connects.fill(now)
+                if connects.is_full and meter.is_calm(now):
+                    del self._known[old]
+            self._prune_at = max(1_000, 2 * len(self._known))
+        limits = self._limits
+        connects = Bucket(limits.connects_per_second, limits.connects_burst, now=now)
+        found = self._known[name] = (connects, Meter(rate, now=now))
+        return found
 
 
 class Held(Protocol):

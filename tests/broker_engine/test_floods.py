@@ -374,6 +374,62 @@ class TestStrangers:
             assert web.socket.recv(100)[-4:] == b"\x20\x02\0\0"
 
 
+class TestComingAgain:
+    """Each CONNECT of a client that is known can throw a connection out and bring a will."""
+
+    def test_one_too_many_touches_nothing(self, start: Start) -> None:
+        """Who connects too often is asked to come later, and who is connected by then stays."""
+        limits = Limits(
+            connects_per_second=0.1, connects_burst=3, strangers_per_second=1, strangers_burst=2
+        )
+        engine = start(limits=limits, authenticator=ByName())
+        with connected(engine.port, "hub") as hub:
+            hub.subscribe("last words")
+            for _ in range(2):
+                with connected(engine.port, "device", will=("last words", b"w", 0, False)):
+                    pass
+            with connected(engine.port, "device", will=("last words", b"w", 0, False)) as last:
+                for _ in range(20):  # refused, but not as a stranger who would be shut out
+                    with Client(engine.port) as again:
+                        will = ("last words", b"x", 0, False)
+                        assert again.connect("device", will=will) == (3, False)
+                assert last.is_served()
+                with connected(engine.port, "device 2") as other:
+                    assert other.is_served()
+            assert [m.payload for m in hub.messages(3)] == [b"w"] * 3
+
+    def test_a_new_connection_has_no_new_burst(self, start: Start) -> None:
+        """What was sent by the last connection counts: sending is as slow as without it."""
+        engine = start(limits=Limits(device_rate=SLOW), authenticator=ByName())
+        began = time.monotonic()
+        with connected(engine.port, "hub") as hub:
+            hub.subscribe("a")
+            for _ in range(8):
+                with connected(engine.port, "device") as device:
+                    device.send(*(raw.publish_packet("a", b"") for _ in range(200)))
+                    assert len(hub.messages(200)) == 200
+        # The burst is 200; of the rest the last 200 need not have been waited for.
+        assert time.monotonic() - began > 1.0
+
+    def test_anybody_is_not_bound(self, start: Start) -> None:
+        """Where there is no access file a name is nobody's."""
+        engine = start(limits=Limits(connects_per_second=0.1, connects_burst=1))
+        for _ in range(10):
+            with connected(engine.port, "c") as client:
+                assert client.is_served()
+
+    def test_many_filters_count(self, start: Start) -> None:
+        """SUBSCRIBE with a thousand filters is not one packet's work."""
+        engine = start(limits=Limits(device_rate=SLOW), authenticator=ByName())
+        with connected(engine.port, "device") as device:
+            many = raw.subscribe_packet(*((f"a/{n}", 0) for n in range(1000)))
+            began = time.monotonic()
+            device.send(many * 10)
+            for _ in range(10):
+                device.expect(raw.SUBACK, 20)
+            assert time.monotonic() - began > 0.6
+
+
 class TestFramesBelowMqtt:
     """WebSocket has packets of its own, which MQTT never sees."""
 

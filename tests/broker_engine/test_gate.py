@@ -6,7 +6,7 @@ import pytest
 
 from broker.gate import Gate, Refusal
 from broker.limits import Limits, Rate
-from broker.metering import Bucket, Meter, Waiting
+from broker.metering import Bucket, Meter, Regulars, Waiting
 from broker.notices import Notices
 
 
@@ -172,6 +172,13 @@ class TestMeter:
         meter.charge(1, 0, 2.1)
         assert meter.over_seconds(2.1) == 0
 
+    def test_calm_is_as_new(self) -> None:
+        """When the whole burst is there again."""
+        meter = Meter(self.RATE, now=0.0)
+        meter.charge(100, 0, 0.0)
+        assert not meter.is_calm(0.9)
+        assert meter.is_calm(1.1)
+
     def test_bucket_does_not_overflow(self) -> None:
         """However long it was quiet or much was given back."""
         bucket = Bucket(10, 5, now=0.0)
@@ -234,3 +241,38 @@ def test_notices_sum_up(caplog: pytest.LogCaptureFixture) -> None:
         if "and " in text
     )
     assert summed + len([t for t in told if t.startswith("from")]) + 1 == 3001
+
+
+class TestRegulars:
+    """What an identity does over all its connections."""
+
+    RATE = Rate(packets_per_second=100, bytes_per_second=10_000, burst_seconds=2)
+
+    def test_connects_have_a_rate(self) -> None:
+        """A burst, then as many as the rate, however many are tried; another one is not touched."""
+        regulars = Regulars(Limits(connects_per_second=2, connects_burst=5))
+        tried = [regulars.come("a", self.RATE, n / 100) for n in range(1000)]
+        let_in = [meter for meter in tried if meter is not None]
+        assert 24 <= len(let_in) <= 25
+        assert regulars.come("b", self.RATE, 10.0) is not None
+
+    def test_the_meter_stays(self) -> None:
+        """Who comes again is not at its burst again."""
+        regulars = Regulars(Limits())
+        first = regulars.come("a", self.RATE, 0.0)
+        assert first is not None
+        first.charge(300, 0, 0.0)
+        again = regulars.come("a", self.RATE, 0.5)
+        assert again is not None
+        assert again.charge(0, 0, 0.5) == pytest.approx(0.5)
+
+    def test_who_is_calm_is_forgotten(self) -> None:
+        """Twenty thousand that came once are not kept; one that is in debt is."""
+        regulars = Regulars(Limits())
+        debtor = regulars.come("debtor", self.RATE, 0.0)
+        assert debtor is not None
+        debtor.charge(1_000_000, 0, 0.0)
+        for n in range(20_000):
+            regulars.come(f"c{n}", self.RATE, n / 100)
+        assert len(regulars._known) <= 2_000
+        assert regulars.come("debtor", self.RATE, 200.0) is debtor
