@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 # After so many packets and deliveries the other connections get their turn.
 _EFFORT_A_TURN = 500
 
+# How long a device waits before it looks whether the hub has room again; longer when many wait.
+_CROWD_SECONDS = 0.05
+_LOOKS_A_SECOND = 2_000
+
 # So many filters of a SUBSCRIBE or UNSUBSCRIBE count as one more packet against the rate.
 _FILTERS_A_PACKET = 10
 
@@ -73,6 +77,8 @@ class Surroundings:
     waiting: Waiting
     regulars: Regulars
     notices: Notices
+    wait_for_hub: int = 0
+    """How many connections are held back because a hub is crowded."""
 
 
 class Connection:
@@ -115,6 +121,8 @@ class Connection:
         self._sent_packets = 0
         self._sent_bytes = 0
         self._frames_below = 0
+        self._yields = False
+        self._is_in_crowd = False
 
     async def run(self) -> None:
         """Serve the client; returns when its socket is closed."""
@@ -164,6 +172,11 @@ class Connection:
         """The session that this is the connection of; None before CONNECT and after the end."""
         session = self._session
         return session if session is not None and session.outlet is self else None
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Measure what the client has not taken yet."""
+        return self._out_bytes + self._writer.pending_bytes() if self._closed is None else 0
 
     def socket_bytes(self) -> int:
         """Measure what is in memory on the way to this client and from it, queues not included."""
@@ -243,6 +256,9 @@ class Connection:
 
     def _work(self) -> None:
         """Handle what was received, in portions, so that the other clients have their turn."""
+        if self._must_wait():
+            self._wait_for_hub()
+            return
         while self._frames is not None and self._closed is None:
             try:
                 for first, body in self._frames:
@@ -251,6 +267,9 @@ class Connection:
                     self._frames_below -= 1
                     self._handle(first, body)
                     if self._closed is not None:
+                        return
+                    if self._must_wait():
+                        self._wait_for_hub()
                         return
                     if self._effort >= _EFFORT_A_TURN:
                         self._effort = 0
@@ -274,6 +293,19 @@ class Connection:
             self._count_partial()
         if self._has_ended:
             self._finish(CloseReason.END_OF_STREAM)
+
+    def _must_wait(self) -> bool:
+        """Say whether this is a device that has to wait for the hub."""
+        return (
+            self._yields and self._closed is None and self._router.is_hub_crowded(self._loop.time())
+        )
+
+    def _wait_for_hub(self) -> None:
+        pause_seconds = self._charge()
+        if self._closed is None:
+            self._is_in_crowd = True
+            crowd = self._surroundings.wait_for_hub = self._surroundings.wait_for_hub + 1
+            self._hold_back(max(pause_seconds, _CROWD_SECONDS, crowd / _LOOKS_A_SECOND))
 
     def framed(self, frames: int) -> None:
         """Count frames below MQTT, of which one for each packet is free, and what answers take."""
@@ -314,6 +346,9 @@ class Connection:
 
     def _go_on(self) -> None:
         self._is_held_back = False
+        if self._is_in_crowd:
+            self._is_in_crowd = False
+            self._surroundings.wait_for_hub -= 1
         if self._closed is None:
             self._heard_at = self._loop.time()  # what it said meanwhile was not listened to
             if self._frames is None and self._unread:
@@ -481,6 +516,7 @@ class Connection:
             raise RefusedError(packets.NOT_AUTHORIZED, f"client {client_id!r} is not known")
         now = self._loop.time()
         rate = self._limits.rate_of(identity.kind)
+        self._yields = identity.kind in (Kind.DEVICE, Kind.JOIN)
         if identity.kind is Kind.OTHER:  # a name that anybody may take
             self._meter = Meter(rate, now=now)
         else:

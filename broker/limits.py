@@ -117,6 +117,11 @@ class Limits:
     not queued, which is logged.
     """
 
+    crowded_hub_seconds: float = 10.0
+    """While half of `outgoing_bytes` waits for a hub, devices are not read from: else a few of them
+    could have it disconnected. After so long without its taking anything it is, all the same.
+    """
+
     waiting_bytes: int = 256 * MIB
     """What may wait for all clients together, and what half-sent packets hold.
 

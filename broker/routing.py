@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from broker import packets
-from broker.access import AccessPolicy, Action, Identity
+from broker.access import AccessPolicy, Action, Identity, Kind
 from broker.errors import CloseReason, ProtocolError
 from broker.limits import Limits
 from broker.metering import Waiting
@@ -69,6 +69,8 @@ class Router:
         self._notices = Notices(log)
         self._kept_sessions = 0
         self._retained_full = False
+        # Since when a hub is crowded; None when it was not when last looked at.
+        self._hubs: dict[Session, float | None] = {}
 
     # -- connections --
 
@@ -119,6 +121,8 @@ class Router:
             )
             self.sessions[client_id] = session
             self._kept_sessions += keep
+            if identity.kind is Kind.HUB:
+                self._hubs[session] = None
         session.identity = identity  # the same one, with another token maybe
         session.will = will
         return session, present
@@ -161,8 +165,24 @@ class Router:
             )
             self._forget(session)
 
+    def is_hub_crowded(self, now: float) -> bool:
+        """Say whether devices have to wait for a hub; one that takes nothing is cut off."""
+        is_crowded = False
+        for hub, since in self._hubs.items():
+            if not hub.is_crowded:
+                self._hubs[hub] = None
+            elif since is None:
+                self._hubs[hub] = now
+                is_crowded = True
+            elif now - since <= self._limits.crowded_hub_seconds:
+                is_crowded = True
+            elif hub.outlet is not None:
+                hub.outlet.end(CloseReason.TOO_SLOW, f"for {now - since:.0f} s devices had to wait")
+        return is_crowded
+
     def _forget(self, session: Session) -> None:
         session.clear()
+        self._hubs.pop(session, None)
         for topic_filter in session.filters:
             self.subscriptions.remove(topic_filter, session)
         session.filters.clear()

@@ -27,6 +27,11 @@ log = logging.getLogger(__name__)
 class Outlet(Protocol):
     """The connection, as far as a session sees it."""
 
+    @property
+    def unsent_bytes(self) -> int:
+        """Measure what the client has not taken yet."""
+        ...
+
     def send(self, data: bytes) -> None:
         """Hand bytes over; never waits, never raises, does nothing once closed."""
         ...
@@ -99,6 +104,14 @@ class Session:
     def waiting_bytes(self) -> int:
         """Measure what is in flight and queued."""
         return self._waiting_bytes
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether half of what may wait for a client that is here does wait."""
+        outlet = self.outlet
+        if outlet is None:
+            return False
+        return max(self._waiting_bytes, outlet.unsent_bytes) > self._max_bytes // 2
 
     def deliver(self, message: Message, qos: int, *, retain: bool = False) -> None:
         """Send the message to the client, or keep it until it can be sent; never raises.

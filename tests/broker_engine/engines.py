@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from broker.server import Addresses, EmbeddedBroker, Status
-from tests.broker_engine.plain_amqtt import Counted, resident_bytes
+from tests.broker_engine.plain_amqtt import Calls, Counted, resident_bytes
 from tests.broker_engine.raw import Client
 from tests.helpers.waiting import TIME_SCALE
 
@@ -30,6 +30,7 @@ class Ours:
     def __init__(self, **options: Any) -> None:
         """Start it; the options are `EmbeddedBroker`'s."""
         self._loop = asyncio.new_event_loop()
+        self._calls = Calls()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         try:
@@ -68,6 +69,8 @@ class Ours:
 
         if question == "cpu":
             return {"cpu_seconds": self.call(time.thread_time)}
+        if question in ("count", "counted"):
+            return dict(self.call(lambda: self._calls.answer(question)))
 
         def look() -> dict[str, Any]:
             gc.collect()
@@ -142,6 +145,8 @@ class Plain:
 
     def ask(self, question: str = "look", seconds: float = 10.0) -> dict[str, Any]:
         """Look inside; `publish` and `stop` do that before, `cpu` looks at the CPU time alone.
+
+        From `count` to `counted` it counts the calls of functions.
 
         Raises:
             TimeoutError: It does not come to an end in time.

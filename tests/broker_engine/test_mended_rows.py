@@ -379,15 +379,16 @@ def test_access_control_does_as_it_says(target: Target) -> None:
 def test_authentication_is_cheap(target: Target) -> None:
     """Letting a client in costs so little that a chain can come back at once [A9]."""
     engine = target.make("tokens")
-    before = engine.ask("cpu")["cpu_seconds"]
-    for _ in range(3):
+    spent = []
+    for _ in range(5):
+        before = engine.ask("cpu")["cpu_seconds"]
         with Client(engine.port) as client:
             code, _ = client.connect(
                 "S1.till", username="S1.till", password=token("S1.till").encode()
             )
             assert code == 0
-    spent = engine.ask("cpu")["cpu_seconds"] - before
-    assert spent / 3 < 0.01
+        spent.append(engine.ask("cpu")["cpu_seconds"] - before)
+    assert min(spent) < 0.01  # the best: the rest has the machine's other work in it
 
 
 def test_left_to_its_defaults(target: Target) -> None:
@@ -445,38 +446,44 @@ def test_unsubscribing_leaves_nothing(target: Target) -> None:
         assert engine.ask()["filters"] == before
 
 
-def _cpu_of_publishing(engine: Any, publisher: Client, topic: str) -> float:
-    before = engine.ask("cpu")["cpu_seconds"]
-    for _ in range(100):
+def _calls_of_publishing(engine: Any, publisher: Client, topic: str) -> int:
+    engine.ask("count")
+    for _ in range(50):
         publisher.publish(topic, b"x", 1)
-    spent: float = engine.ask("cpu")["cpu_seconds"] - before
-    return spent
+    calls: int = engine.ask("counted")["calls"]
+    return calls
 
 
 def test_other_peoples_filters_cost_nothing(target: Target) -> None:
     """Routing a message costs the same whatever the others subscribe to [M5]."""
     engine = target.make("names")
     with target.client("names", "sub") as crowd, target.client("names", "pub") as publisher:
-        few = min(_cpu_of_publishing(engine, publisher, target.topic) for _ in range(2))
+        few = _calls_of_publishing(engine, publisher, target.topic)
         for part in range(3):
             crowd.subscribe(*(f"{target.topic}/{part}/{n}" for n in range(1000)), seconds=30)
-        many = min(_cpu_of_publishing(engine, publisher, target.topic) for _ in range(2))
+        many = _calls_of_publishing(engine, publisher, target.topic)
         crowd.disconnect()
-    assert many < 3 * few
+    assert many < 2 * few
+
+
+def _calls_of_connecting(target: Target, engine: Any, name: str) -> int:
+    engine.ask("count")
+    with target.client("small", name) as client:
+        client.messages_so_far()
+    calls: int = engine.ask("counted")["calls"]
+    return calls
 
 
 def test_connecting_does_not_look_at_everything(target: Target) -> None:
     """A CONNECT costs the same whatever is subscribed to and retained [M6]."""
     engine = target.make("small")
+    few = _calls_of_connecting(target, engine, "first")
     with target.client("small", "pub") as publisher, target.client("small", "sub") as crowd:
         for number in range(200):
             publisher.publish(f"{target.topic}/r/{number}", b"x", 1, retain=True)
         crowd.subscribe(*(f"{target.topic}/s/{n}" for n in range(500)), seconds=30)
-        before = engine.ask("cpu")["cpu_seconds"]
-        for number in range(3):
-            with target.client("small", f"c{number}") as client:
-                client.messages_so_far()
-        assert (engine.ask("cpu")["cpu_seconds"] - before) / 3 < 0.02
+        many = _calls_of_connecting(target, engine, "second")
+    assert many < 2 * few
 
 
 def test_payloads_are_not_turned_into_text(target: Target) -> None:
