@@ -21,7 +21,7 @@ demo: $(READY)  ## a small chain on this machine, from first directive to proof
 test: $(READY)  ## all tests, under five minutes
 	$(BIN)/python -m pytest -n 4
 
-faults: $(READY)  ## forgeries, malformed packets and floods by the hundred thousand, some ten minutes
+faults: $(READY)  ## everything that can go wrong, by the thousand; under an hour
 	$(BIN)/python -m tests.faults
 
 check: $(READY)  ## style and types
