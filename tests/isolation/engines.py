@@ -51,6 +51,8 @@ class Embedded:
     LIMITS = Limits(
         strangers_per_second=1e6,
         strangers_burst=1_000_000,
+        connects_per_second=1e6,
+        connects_burst=1_000_000,
         device_rate=_FAST,
         quiet_rate=_FAST,
         publish_rate=_FAST,
