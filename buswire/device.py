@@ -497,3 +497,5 @@ class DeviceMachine:
                 effects.append(Send(message))
                 if self._ack_by is None:
                     self._ack_by = now + self._timing.ack_seconds
+            if writer.has_more(self._desk):
+                break

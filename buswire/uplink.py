@@ -93,11 +93,9 @@ class UplinkWriter:
 
     def next(self, outbox: Outbox) -> Records | None:
         """The next message to send, or None when the window is full or nothing is left."""
-        if len(self._under_way) >= self._window:
+        if len(self._under_way) >= self._window or not self.has_more(outbox):
             return None
-        last = self._under_way[-1] if self._under_way else _Sent(self.acked, self.position)
-        if outbox.head(self.log) <= last.position:
-            return None
+        last = self._last()
         entries = outbox.entries(
             self.log, after=last.position, most=BATCH_RECORDS, most_bytes=BATCH_BYTES
         )
@@ -107,6 +105,10 @@ class UplinkWriter:
         cursor = advance(last.cursor, [record.id for record in records])
         self._under_way.append(_Sent(cursor, entries[-1].position))
         return Records(log=self.log, after=last.cursor, records=records)
+
+    def has_more(self, outbox: Outbox) -> bool:
+        """Whether something is left to send, be the window full or not."""
+        return outbox.head(self.log) > self._last().position
 
     def acknowledge(self, cursor: Cursor, outbox: Outbox) -> Settled | bool:
         """Take HQ's word for everything up to the cursor.
@@ -129,3 +131,7 @@ class UplinkWriter:
             self._under_way.popleft()
         self.acked, self.position = cursor, position
         return Settled(self.log, cursor, position)
+
+    def _last(self) -> _Sent:
+        """The end of what was sent."""
+        return self._under_way[-1] if self._under_way else _Sent(self.acked, self.position)

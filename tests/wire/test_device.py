@@ -22,6 +22,7 @@ from buswire.device import (
     Timing,
 )
 from buswire.messages import (
+    BATCH_RECORDS,
     UNSURE_LIMIT,
     Ack,
     Answer,
@@ -609,6 +610,17 @@ def test_alerts_go_before_figures() -> None:
     assert logs == ["act", "bulk", "bulk"], "and figures only as far as their window goes"
     device.desk.add("act", 2)
     assert sent(device.machine.tick(device.now)) == [("act", [2])]
+
+
+def test_figures_wait_while_alerts_fill_their_window() -> None:
+    """A backlog of what somebody waits for drains first; only its tail goes beside figures."""
+    device = Device()
+    device.desk.add("bulk", *range(100_000, 100_100))
+    device.desk.add("act", *range(1, 9 * BATCH_RECORDS + 1))
+    effects = device.hear(welcome(device.connect()))
+    assert [log for log, _ in sent(effects)] == ["act"] * 8
+    effects = device.hear(Ack(run=RUN, log="act", cursor=cursor(BATCH_RECORDS)))
+    assert [log for log, _ in sent(effects)] == ["act", "bulk"]
 
 
 def test_what_is_acknowledged_is_settled_and_makes_room() -> None:
