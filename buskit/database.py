@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
+from buskit.crash_points import crash_point
 from buskit.database_copy import copy_database
 from buskit.database_errors import (
     DAMAGED_HINT,
@@ -179,7 +180,7 @@ class Database:
                 self.version += 1
                 self.connection.execute(f"PRAGMA application_id = {terms.application_id}")
                 self.connection.execute(f"PRAGMA user_version = {self.version}")
-            self.connection.execute("COMMIT")
+            self._commit("migration")
         except BaseException:
             roll_back(self.connection)
             raise
@@ -220,7 +221,7 @@ class Database:
     def _end_write(self, error: BaseException | None) -> None:
         if error is None:
             try:
-                self.connection.execute("COMMIT")
+                self._commit("commit")
             except BaseException as failed:
                 self._abandon(failed)
                 raise
@@ -228,6 +229,15 @@ class Database:
                 self._lock.release()
         else:
             self._abandon(error)
+
+    def _commit(self, what: str) -> None:
+        self._crash_point("before", what)
+        self.connection.execute("COMMIT")
+        self._crash_point("after", what)
+
+    def _crash_point(self, side: str, what: str) -> None:
+        if self._name is not None:
+            crash_point(side, what)
 
     def _abandon(self, error: BaseException) -> None:
         """Undo what was begun, give the lock back, and put SQLite's errors into our words."""
@@ -270,7 +280,9 @@ class Database:
         self._refuse_unfit()
         if self.path is not None:
             with self._locked(), self._translated():
+                self._crash_point("before", "checkpoint")
                 self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                self._crash_point("after", "checkpoint")
 
     def check(self) -> None:
         """Read the whole file and compare it with itself; slow on a big one.
@@ -314,7 +326,9 @@ class Database:
         with self._locked():
             self._closed = True
             roll_back(self.connection)
+            self._crash_point("before", "close")
             self.connection.close()
+            self._crash_point("after", "close")
         if self._lock is not None:
             self._lock.close()
 

@@ -5,6 +5,8 @@ import os
 import time
 from pathlib import Path
 
+from buskit.crash_points import crash_point
+
 
 def write_atomically(
     path: str | Path, data: bytes, *, mode: int = 0o600, durable: bool = True
@@ -33,7 +35,7 @@ def write_atomically(
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        replace(unfinished, target)
+        replace(unfinished, target, durable=durable)
     except BaseException:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
@@ -42,12 +44,25 @@ def write_atomically(
         sync_folder(target.parent)
 
 
-def replace(source: Path, target: Path) -> None:
+def replace(source: Path, target: Path, *, durable: bool = True) -> None:
     """Rename `source` to `target`, replacing what is there; patient where others look at it.
+
+    Args:
+        source: The file as it is called now.
+        target: Its name from then on.
+        durable: Whether anybody relies on it after a crash; what is only shown needs no test of it.
 
     Raises:
         OSError: It cannot be done; both files are as they were.
     """
+    if durable:
+        crash_point("before", f"file {target.name}")
+    _replace_patiently(source, target)
+    if durable:
+        crash_point("after", f"file {target.name}")
+
+
+def _replace_patiently(source: Path, target: Path) -> None:
     # Windows refuses while another process has the target open, even if only for reading.
     patience = 100 if os.name == "nt" else 0
     for _ in range(patience):

@@ -76,6 +76,8 @@ class Daemon:
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
         self.starts = 0
+        self.environment: dict[str, str] = {}
+        """What else stands in its environment from its next start on."""
 
     @property
     def pid(self) -> int:
@@ -95,7 +97,7 @@ class Daemon:
         with self.log.open("ab") as file:
             self._process = subprocess.Popen(
                 [BIN / self._words[0], *self._words[1:]],
-                env=environment(self.home),
+                env=environment(self.home, **self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
