@@ -13,6 +13,8 @@ Invariants:
 - A link never gives up by itself; how it waits and whom it tries is the dialer's business.
 """
 
+import contextlib
+import dataclasses
 import random
 import selectors
 import threading
@@ -64,6 +66,7 @@ __all__ = [
 
 _MOST_PACKETS_AT_ONCE = 200  # then the other links of the loop have their turn
 _GOODBYE_SECONDS = 3.0
+_LEFT = "left in good order"
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -198,6 +201,21 @@ class Link:
         if self._own_loop:
             self._loop.stop()
 
+    def renew(self, will: Publication) -> None:
+        """Leave this will from now on: a connection that has another one is ended and made anew.
+
+        The broker forgets the old will, as the connection ends with DISCONNECT. `Disconnected`
+        and `Connected` follow as for any connection that is lost.
+        """
+
+        def change() -> None:
+            self.settings = dataclasses.replace(self.settings, will=will)
+            if not self._stopping and self._client is not None:
+                self._say_disconnect()
+
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and every connection with it
+            self._loop.call(lambda: self._guarded(change))
+
     def publish(self, publication: Publication) -> int | None:
         """Send a message, if there is a connection and room; never waits, never queues for later.
 
@@ -310,7 +328,7 @@ class Link:
         code = client.loop_write()
         if stream.closed and self._said_disconnect:  # paho closes after writing DISCONNECT
             self._client = None
-            part(self._loop, stream, self._guarded, lambda: self._lost("stopped"))
+            part(self._loop, stream, self._guarded, lambda: self._lost(_LEFT))
             return
         if code != paho.MQTT_ERR_SUCCESS or stream.closed:
             self._lost(stream.trouble or _reason(code))
@@ -449,6 +467,7 @@ class Link:
     def _release(self) -> None:
         """Let go of the connection and of all that belongs to it."""
         self._cancel_timer()
+        self._said_disconnect = False
         if self._keepalive_timer is not None:
             self._keepalive_timer.cancel()
         stream, self._stream = self._stream, None
@@ -466,9 +485,9 @@ class Link:
             return
         self._stopping = True
         if not self._queue.is_open:
-            self._lost("stopped")
+            self._lost(_LEFT)
             return
-        self._set_timer(_GOODBYE_SECONDS, lambda: self._lost("stopped"))
+        self._set_timer(_GOODBYE_SECONDS, lambda: self._lost(_LEFT))
         commands = self._queue.take()
         if bye is not None:
             self._bye = self._queue.register(bye.size_bytes)

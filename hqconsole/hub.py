@@ -153,6 +153,7 @@ class HubProcess:
         self._access_at = 0.0
         self._access_trouble = ""
         self._keys_at = 0.0
+        self._signer = ""
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """Stop soon; safe inside a signal handler."""
@@ -175,6 +176,7 @@ class HubProcess:
             self._keys_stamp = keyring.stamp(self._home)
             self._access = AccessFileWriter(self._home, root, mutual_tls=tls.is_mutual(self._home))
             self._desk = self._make_desk(run=None)
+            self._signer = self._keys.signing(time.time()).id
             bye = self._publication(self._desk.farewell())
             loop = LinkLoop("link")
             self._link = Link(
@@ -341,25 +343,29 @@ class HubProcess:
     # --- what others go by -----------------------------------------------------------------------
 
     def _look_at_keys(self, now: float) -> None:
-        """Take HQ's keys when a command has changed them."""
+        """Take HQ's keys when a command has changed them, and go on with the one that signs."""
         if now < self._keys_at:
             return
         self._keys_at = now + _POLL_SECONDS
         found = keyring.stamp(self._home)
-        if found == self._keys_stamp:
-            return
-        self._keys_stamp = found
+        if found != self._keys_stamp:
+            self._keys_stamp = found
+            self._take_keys()
+        signer = self._keys.signing(time.time()).id
+        if signer != self._signer:
+            self._signer = signer
+            self._say(f"the key {signer[:8]} signs")
+            # Devices forget keys: a will, or a greeting kept by the broker, that an old one signed
+            # would one day be no word of HQ's to them.
+            self._link.renew(self._publication(self._desk.farewell()))
+
+    def _take_keys(self) -> None:
         try:
             self._keys = Keyring.load(self._home)
         except BusError as error:
             self._say(f"HQ's keys stay what they were: {error}")
             return
         self._desk.take_keys(self._keys)
-        if self._linked:
-            # Signed with the key of before, the broker's copy would mean nothing to who is new; and
-            # where the new key signs at once, devices that do not know it ask.
-            self._waiting.append(self._publication(self._desk.greeting()))
-        self._say(f"the key {self._keys.signing(time.time()).id[:8]} signs")
 
     def _write_access_file(self) -> None:
         """Bring the access file up to date; a failure is told once and tried again."""

@@ -361,7 +361,7 @@ def test_the_goodbye_arrives_before_the_end(running: Running, make_link: MakeLin
         for n in range(300):
             assert one.link.publish(Publication("bye/work", b"%d" % n * 500, qos)) is not None
         one.link.stop(Publication("bye/last", b"", qos))
-        assert one.next(Disconnected) == Disconnected("stopped")
+        assert one.next(Disconnected) == Disconnected("left in good order")
         assert one.quiet()
         for n in range(300):
             assert witness.next(Received).payload == b"%d" % n * 500
@@ -380,6 +380,23 @@ def test_the_will_is_published_when_the_wire_breaks(running: Running, make_link:
         one.next(Connected)
         wire.cut()
         assert witness.next(Received) == Received("will/one", b"gone", retained=False)
+
+
+def test_a_will_can_be_renewed(running: Running, make_link: MakeLink) -> None:
+    """The link comes back with the new will; the old one is never published."""
+    witness = make_link(running.mqtt)
+    subscribed(witness, "renewed/#")
+    with Wire(running.port) as wire:
+        one = make_link(wire.mqtt, will=Publication("renewed/will", b"old", 1))
+        one.next(Connected)
+        one.link.renew(Publication("renewed/will", b"new", 1))
+        one.next(Disconnected)
+        one.next(Connected)
+        wire.cut()
+        assert witness.next(Received).payload == b"new"
+    one.link.stop()
+    one.link.renew(Publication("renewed/will", b"late", 1))
+    assert witness.quiet()
 
 
 def test_stopping_is_quick_whatever_the_link_is_doing(

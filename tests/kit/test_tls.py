@@ -142,7 +142,7 @@ def test_the_goodbye_arrives_before_the_end(place: Place, make_link: MakeLink) -
         for n in range(300):
             assert one.link.publish(Publication("tlsbye/work", b"%d" % n * 500, qos)) is not None
         one.link.stop(Publication("tlsbye/last", b"", qos))
-        assert one.next(Disconnected) == Disconnected("stopped")
+        assert one.next(Disconnected) == Disconnected("left in good order")
         for n in range(300):
             assert witness.next(Received).payload == b"%d" % n * 500
         assert witness.next(Received).topic == "tlsbye/last"

@@ -84,6 +84,13 @@ class FalseHub(Client):
         password = (home / "hub.key").read_text().strip()
         super().__init__(port, name, password, f"{name}/{new_id()[:16]}")
 
+    def listen(self, topic: str) -> queue.SimpleQueue[bytes]:
+        """Subscribe; what comes is put there, what the broker keeps first."""
+        heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._client.on_message = lambda _client, _data, message: heard.put(message.payload)
+        self._client.subscribe(topic, qos=1)
+        return heard
+
 
 class Stranger(Client):
     """A device that HQ let in, and that is not one of our programs."""

@@ -1,12 +1,16 @@
 """HQ's keys are changed, and recovered, while devices sleep; a ledger comes back all the same."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.waiting import wait_until
+from buswire.topics import DEFAULT_ROOT
+from tests.agent.processes import tool
+from tests.helpers.waiting import TIME_SCALE, wait_until
 from tests.processes.chain import Chain
+from tests.processes.stranger import FalseHub
 
 
 @pytest.fixture
@@ -59,6 +63,32 @@ def test_devices_that_slept_through_rotations_and_a_recovery_follow(chain: Chain
     assert account.lost == []
     assert account.twice == []
     assert chain.incidents("forged") == []
+
+
+def test_the_last_word_of_a_killed_hub_is_signed_by_the_key_of_today(chain: Chain) -> None:
+    """After two rotations on one connection devices still believe it, and call nobody a forger."""
+    for _ in range(2):
+        _rotate(chain)
+    newest = chain.hq_json("key", "list")["keys"][-1]["id"]
+    wait_until(lambda: f"the key {newest[:8]} signs" in chain.hub.said(), what="the hub to sign")
+    wait_until(
+        lambda: chain.hub.said().rindex("connected to") > chain.hub.said().rindex("signs"),
+        what="the hub to be back with another will",
+    )
+    chain.wait_arrived("S001", chain.alert(chain.till("S001")))
+    with FalseHub(chain.bus.port, chain.home) as listener:
+        heard = listener.listen(f"{DEFAULT_ROOT}/hq")
+        heard.get(timeout=20 * TIME_SCALE)  # what the broker keeps
+        chain.hub.kill()
+        payload = b""
+        while b'"up":false' not in payload:
+            payload = heard.get(timeout=20 * TIME_SCALE)
+    assert payload.split()[1] == newest.encode()
+    chain.hub.start()
+    for till in chain.tills.values():
+        chain.wait_arrived(till.store, chain.alert(till))
+        status = tool("status", "--json", home=till.home)
+        assert json.loads(status.stdout)["aside"] == 0
 
 
 def test_an_older_ledger_adopts_what_an_earlier_key_has_sealed(
