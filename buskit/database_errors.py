@@ -61,11 +61,15 @@ class DatabaseFailed(DatabaseError):  # noqa: N818
     """
 
 
-def translate(error: sqlite3.Error, what: str, path: Path | None) -> NoReturn:
+def translate(
+    error: sqlite3.Error, what: str, path: Path | None, hint_damaged: str = DAMAGED_HINT
+) -> NoReturn:
     """Raise the `DatabaseError` for what SQLite said; errors in our own SQL stay as they are."""
     code = getattr(error, "sqlite_errorcode", None)
     label = named(what, path)
     if code is None:
+        if "decode to UTF-8" in str(error):  # Python's word for a text that is none
+            raise DatabaseDamaged(f"{label} is damaged: {error}", hint=hint_damaged) from error
         raise error
     primary = code & 0xFF
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -79,7 +83,7 @@ def translate(error: sqlite3.Error, what: str, path: Path | None) -> NoReturn:
             hint="free space on that disk, and try again",
         ) from error
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        raise DatabaseDamaged(f"{label} is damaged: {error}", hint=DAMAGED_HINT) from error
+        raise DatabaseDamaged(f"{label} is damaged: {error}", hint=hint_damaged) from error
     if primary in _IO_CODES:
         name = getattr(error, "sqlite_errorname", code)
         raise DatabaseFailed(

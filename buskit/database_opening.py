@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from buskit.database_errors import DatabaseForeign, DatabaseMissing, DatabaseNewer, named
+from buskit.database_errors import (
+    DAMAGED_HINT,
+    DatabaseForeign,
+    DatabaseMissing,
+    DatabaseNewer,
+    named,
+)
 from buskit.migrations import Migration
 
 MEMORY = ":memory:"
@@ -31,6 +37,7 @@ class Terms:
     hint_create: str
     create: bool
     busy_seconds: float
+    hint_damaged: str = DAMAGED_HINT
 
 
 def connect(target: str, *, busy_seconds: float, any_thread: bool) -> sqlite3.Connection:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from buskit.row_sums import SUM, row_sum
+
 if TYPE_CHECKING:
     import sqlite_utils
 
@@ -21,10 +23,12 @@ class Migration:
         step: SQL text of any number of statements, or a callable that is given a
             `sqlite_utils.Database`. SQL is preferred for what a short command may have to run:
             importing sqlite_utils costs more than 100 ms. Neither may begin or end a transaction.
+        sums: Tables with sums (`row_sums`) that the step has given other columns or other rows.
     """
 
     name: str
     step: "str | Callable[[sqlite_utils.Database], object]"
+    sums: tuple[str, ...] = ()
 
 
 def apply_migration(connection: sqlite3.Connection, migration: Migration) -> None:
@@ -42,6 +46,8 @@ def apply_migration(connection: sqlite3.Connection, migration: Migration) -> Non
             import sqlite_utils  # noqa: PLC0415 - costs more than 100 ms, needed by some migrations
 
             migration.step(sqlite_utils.Database(connection))
+        for table in migration.sums:
+            _sum_up(connection, table)
     except sqlite3.DatabaseError as error:
         error.add_note(f"in migration {migration.name!r}")
         raise
@@ -60,3 +66,25 @@ def _statements(script: str) -> Iterator[str]:
             pending = ""
     if pending.strip(" \t\r\n;"):
         yield pending
+
+
+def columns_under_sum(connection: sqlite3.Connection, table: str) -> list[str]:
+    """The columns that a table's sums are over, in their order; none where it has no sums."""
+    columns = [str(row[1]) for row in connection.execute(f"PRAGMA table_info({table})")]
+    return [name for name in columns if name != SUM] if SUM in columns else []
+
+
+def _sum_up(connection: sqlite3.Connection, table: str) -> None:
+    columns, key = columns_under_sum(connection, table), _key(connection, table)
+    places = [columns.index(name) for name in key]
+    where = " AND ".join(f"{name} = ?" for name in key)
+    rows = connection.execute(f"SELECT {', '.join(columns)} FROM {table}").fetchall()
+    connection.executemany(
+        f"UPDATE {table} SET {SUM} = ? WHERE {where}",
+        [(row_sum(*row), *(row[place] for place in places)) for row in rows],
+    )
+
+
+def _key(connection: sqlite3.Connection, table: str) -> list[str]:
+    rows = connection.execute(f"PRAGMA table_info({table})").fetchall()
+    return [str(row[1]) for row in sorted(rows, key=lambda row: int(row[5])) if row[5]]

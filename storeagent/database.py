@@ -8,12 +8,15 @@ Invariants:
 - `total_bytes` of a log's row is the size of all data up to and including that row since the log
   began, which makes the size of any stretch of the log one subtraction.
 - A column called `day` is a row of `day`: time as HQ tells it, because tills wake up in 1970.
+- A column called `sum` is the sum of the others of its row (`buskit.row_sums`). Whoever writes the
+  row writes it; whoever goes by the row, or sends it, looks at it first (`require_sum`).
 """
 
 import sqlite3
 from pathlib import Path
 
-from buskit.database import Database, Migration, open_database
+from buskit.database import Database, DatabaseDamaged, Migration, open_database
+from buskit.row_sums import row_sum
 
 APPLICATION_ID = 0x53424131  # "SBA1"
 FILE_NAME = "agent.db"
@@ -161,10 +164,43 @@ ALTER TABLE directive ADD COLUMN seal TEXT NOT NULL DEFAULT '';
 ALTER TABLE cancel ADD COLUMN seal TEXT NOT NULL DEFAULT '';
 """
 
+_SUMMED = ("act", "bulk", "meta", "acked", "cursor", "directive", "delivery", "cancel", "early")
+_THIRD = ";\n".join(
+    f"ALTER TABLE {table} ADD COLUMN sum INTEGER NOT NULL DEFAULT 0" for table in _SUMMED
+)
+
 MIGRATIONS = (
     Migration("outbox, inbox and what the protocol remembers", _FIRST),
     Migration("the seals of HQ's documents", _SECOND),
+    Migration("sums of rows, against damage", _THIRD, sums=_SUMMED),
 )
+
+
+WHAT = "the agent's database"
+HINT_DAMAGED = (
+    "start the daemon, storeagent run: it sets the file aside, saves from it what can be read, and "
+    "gets the rest from head office; nothing can be recorded before"
+)
+
+
+def require_sum(table: str, found: object, *values: object) -> None:
+    """Make sure that a row is as it was written.
+
+    Args:
+        table: Whose row it is.
+        found: Its sum.
+        values: Its other columns, in the order of the table.
+
+    Raises:
+        DatabaseDamaged: It is not.
+    """
+    if row_sum(*values) != found:
+        raise damaged(f"a row of its table {table} is not as it was written")
+
+
+def damaged(how: str) -> DatabaseDamaged:
+    """Make the error that says so."""
+    return DatabaseDamaged(f"{WHAT} is damaged: {how}", hint=HINT_DAMAGED)
 
 
 def database_path(home: Path) -> Path:
@@ -190,11 +226,12 @@ def open_agent_database(
         path,
         MIGRATIONS,
         application_id=APPLICATION_ID,
-        what="the agent's database",
+        what=WHAT,
         hint_create="ask head office for a bundle, then: storeagent join BUNDLE",
         create=create,
         busy_seconds=busy_seconds,
         any_thread=any_thread,
+        hint_damaged=HINT_DAMAGED,
     )
 
 
@@ -204,9 +241,7 @@ def agent_database_from(image: bytes) -> Database:
     Raises:
         DatabaseError: The image is not one of a device's database.
     """
-    return Database.from_bytes(
-        image, MIGRATIONS, application_id=APPLICATION_ID, what="the agent's database"
-    )
+    return Database.from_bytes(image, MIGRATIONS, application_id=APPLICATION_ID, what=WHAT)
 
 
 def empty_image() -> bytes:

@@ -6,6 +6,7 @@ put aside. Must not know the rules by which HQ's words and the staff's move a de
 
 Invariants:
 - `open` and `todo` of a row are those of its `Delivery`, whenever it is saved.
+- What the disk has changed is not given out: what the tables with sums give is held against them.
 - A number that people type belongs to one delivery as long as the delivery is kept.
 - `arrival` rises with every arrival and every reopening and is never given twice, so that a reader
   who remembers one number misses nothing.
@@ -13,11 +14,14 @@ Invariants:
 Every method that changes something must run inside `Database.write()`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from buskit.database import Database
+from buskit.row_sums import row_sum
 from buswire.messages import Directive, Work
 from buswire.states import Needs, State
+from storeagent.database import require_sum
 from storeagent.delivery import Aside, Delivery, HeldCancel, HookFailure, Item
 from storeagent.memory import Memory
 
@@ -32,13 +36,22 @@ SHORT_NUMBERS = 999
 
 
 _COLUMNS = (
-    "delivery.directive, delivery.role, needs, state, said, closed_by_hq, unsure, number, arrival,"
-    " asked, receipt_position, original_position, received_at, changed_at, changed_by, reason"
+    "delivery.directive, delivery.role, number, arrival, needs, state, said, closed_by_hq, open,"
+    " todo, unsure, asked, receipt_position, original_position, received_at, changed_at,"
+    " changed_by, reason, day"
+)
+_DIRECTIVE = (
+    "directive.id, title, directive.kind, priority, due, issued_at, issued_by, directive.data,"
+    " directive.seal"
 )
 _ITEM = (
-    f"SELECT {_COLUMNS}, title, directive.kind, priority, due, issued_at, issued_by"
+    f"SELECT {_COLUMNS}, delivery.sum, {_DIRECTIVE}, directive.sum"
     " FROM delivery JOIN directive ON directive.id = delivery.directive"
 )
+_DELIVERY = f"SELECT {_COLUMNS}, sum FROM delivery"
+_CANCEL = "SELECT directive, role, data, original_position, day, seal, sum FROM cancel"
+_DAY = 18
+"""Which of a delivery's columns is its day."""
 
 
 class Inbox:
@@ -54,14 +67,14 @@ class Inbox:
     def delivery(self, directive: str, role: str) -> Delivery | None:
         """The delivery of this directive for this role, or None."""
         row = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM delivery WHERE directive = ? AND role = ?", (directive, role)
+            f"{_DELIVERY} WHERE directive = ? AND role = ?", (directive, role)
         ).fetchone()
         return None if row is None else _delivery(row)
 
     def deliveries(self, directive: str) -> list[Delivery]:
         """The deliveries of this directive, for whatever role."""
         rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM delivery WHERE directive = ? ORDER BY role", (directive,)
+            f"{_DELIVERY} WHERE directive = ? ORDER BY role", (directive,)
         )
         return [_delivery(row) for row in rows]
 
@@ -70,60 +83,27 @@ class Inbox:
         delivery.arrival = self._memory.count("arrivals")
         delivery.number = self._next_number()
         delivery.unsure = delivery.unsure and delivery.open
+        row = _row(delivery, self._memory.today)
         self._connection.execute(
-            "INSERT INTO delivery (directive, role, needs, number, arrival, state, said,"
+            "INSERT INTO delivery (directive, role, number, arrival, needs, state, said,"
             " closed_by_hq, open, todo, unsure, asked, receipt_position, original_position,"
-            " received_at, changed_at, changed_by, reason, day)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                delivery.directive,
-                delivery.role,
-                delivery.needs.value,
-                delivery.number,
-                delivery.arrival,
-                delivery.state.value,
-                delivery.said.value,
-                delivery.closed_by_hq,
-                delivery.open,
-                delivery.todo,
-                delivery.unsure,
-                delivery.asked,
-                delivery.receipt_position,
-                delivery.original_position,
-                delivery.received_at,
-                delivery.changed_at,
-                delivery.changed_by,
-                delivery.reason,
-                self._memory.today,
-            ),
+            " received_at, changed_at, changed_by, reason, day, sum)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*row, row_sum(*row)),
         )
 
     def save(self, delivery: Delivery) -> None:
         """Save a delivery that is there; what is not open any more is not unsure either."""
         delivery.unsure = delivery.unsure and delivery.open
+        self._replace(_row(delivery, self._memory.today))
+
+    def _replace(self, row: Sequence[object]) -> None:
         self._connection.execute(
-            "UPDATE delivery SET arrival = ?, state = ?, said = ?, closed_by_hq = ?, open = ?,"
-            " todo = ?, unsure = ?, asked = ?, receipt_position = ?, original_position = ?,"
-            " changed_at = ?, changed_by = ?, reason = ?, day = ?"
-            " WHERE directive = ? AND role = ?",
-            (
-                delivery.arrival,
-                delivery.state.value,
-                delivery.said.value,
-                delivery.closed_by_hq,
-                delivery.open,
-                delivery.todo,
-                delivery.unsure,
-                delivery.asked,
-                delivery.receipt_position,
-                delivery.original_position,
-                delivery.changed_at,
-                delivery.changed_by,
-                delivery.reason,
-                self._memory.today,
-                delivery.directive,
-                delivery.role,
-            ),
+            "UPDATE delivery SET number = ?, arrival = ?, needs = ?, state = ?, said = ?,"
+            " closed_by_hq = ?, open = ?, todo = ?, unsure = ?, asked = ?, receipt_position = ?,"
+            " original_position = ?, received_at = ?, changed_at = ?, changed_by = ?, reason = ?,"
+            " day = ?, sum = ? WHERE directive = ? AND role = ?",
+            (*row[2:], row_sum(*row), *row[:2]),
         )
 
     def arrive_again(self, delivery: Delivery) -> None:
@@ -144,17 +124,12 @@ class Inbox:
 
     def mark_unsure_unless(self, named: set[tuple[str, str]]) -> None:
         """Mark the open work that is not among `named` as unsure, and unmark what is."""
-        rows = self._connection.execute(
-            "SELECT directive, role, unsure FROM delivery WHERE open = 1"
-        ).fetchall()
-        changes = [
-            (directive, role)
-            for directive, role, unsure in rows
-            if bool(unsure) == ((directive, role) in named)
-        ]
-        self._connection.executemany(
-            "UPDATE delivery SET unsure = 1 - unsure WHERE directive = ? AND role = ?", changes
-        )
+        rows = self._connection.execute(f"{_DELIVERY} WHERE open = 1").fetchall()
+        for row in rows:
+            delivery = _delivery(row)
+            if delivery.unsure == ((delivery.directive, delivery.role) in named):
+                delivery.unsure = not delivery.unsure
+                self._replace(_row(delivery, row[_DAY]))
 
     def next_asked(self) -> int:
         """A number behind all that was asked about, for the order of asking."""
@@ -168,40 +143,47 @@ class Inbox:
         HQ takes back only what it sealed, and a seal is over exact bytes, so all of the row is
         replaced.
         """
+        row = (
+            directive.id,
+            directive.title,
+            directive.kind,
+            directive.priority,
+            directive.due,
+            directive.issued_at,
+            directive.issued_by,
+            data,
+            seal,
+        )
         self._connection.execute(
             "INSERT INTO directive"
-            " (id, title, kind, priority, due, issued_at, issued_by, data, seal)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
+            " (id, title, kind, priority, due, issued_at, issued_by, data, seal, sum)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
             " SET title = excluded.title, kind = excluded.kind, priority = excluded.priority,"
             " due = excluded.due, issued_at = excluded.issued_at, issued_by = excluded.issued_by,"
-            " data = excluded.data, seal = excluded.seal"
+            " data = excluded.data, seal = excluded.seal, sum = excluded.sum"
             " WHERE directive.seal = '' AND excluded.seal != ''",
-            (
-                directive.id,
-                directive.title,
-                directive.kind,
-                directive.priority,
-                directive.due,
-                directive.issued_at,
-                directive.issued_by,
-                data,
-                seal,
-            ),
+            (*row, row_sum(*row)),
         )
 
     def directive_seal(self, directive: str) -> str:
         """HQ's seal on a directive; empty where there is none, or no such directive."""
-        row = self._connection.execute(
-            "SELECT seal FROM directive WHERE id = ?", (directive,)
-        ).fetchone()
-        return "" if row is None else str(row[0])
+        row = self._directive_row(directive)
+        return "" if row is None else str(row[8])
 
     def directive_data(self, directive: str) -> bytes | None:
         """The exact bytes of a directive as it was received, or None when it is not kept."""
-        row = self._connection.execute(
-            "SELECT data FROM directive WHERE id = ?", (directive,)
+        row = self._directive_row(directive)
+        return None if row is None else bytes(row[7])
+
+    def _directive_row(self, directive: str) -> Sequence[Any] | None:
+        found = self._connection.execute(
+            f"SELECT {_DIRECTIVE}, sum FROM directive WHERE id = ?", (directive,)
         ).fetchone()
-        return None if row is None else bytes(row[0])
+        if found is None:
+            return None
+        *row, total = found
+        require_sum("directive", total, *row)
+        return list(row)
 
     # --- what people look at ---------------------------------------------------------------------
 
@@ -244,11 +226,16 @@ class Inbox:
 
     def cancel(self, directive: str) -> HeldCancel | None:
         """HQ's withdrawal of this directive, if it is held."""
-        row = self._connection.execute(
-            "SELECT directive, role, data, seal, original_position FROM cancel WHERE directive = ?",
-            (directive,),
-        ).fetchone()
-        return None if row is None else HeldCancel(row[0], row[1], bytes(row[2]), *row[3:])
+        row = self._cancel_row(directive)
+        return None if row is None else HeldCancel(row[0], row[1], bytes(row[2]), row[5], row[3])
+
+    def _cancel_row(self, directive: str) -> Sequence[Any] | None:
+        found = self._connection.execute(f"{_CANCEL} WHERE directive = ?", (directive,)).fetchone()
+        if found is None:
+            return None
+        *row, total = found
+        require_sum("cancel", total, *row)
+        return list(row)
 
     def cancels(self) -> list[str]:
         """The directives whose withdrawals are held."""
@@ -257,27 +244,36 @@ class Inbox:
 
     def hold_cancel(self, directive: str, role: str, data: bytes, seal: str = "") -> None:
         """Keep a withdrawal, whether the directive is there or not; copies as for directives."""
+        row = (directive, role, data, 0, self._memory.today, seal)
         self._connection.execute(
-            "INSERT INTO cancel (directive, role, data, seal, original_position, day)"
-            " VALUES (?, ?, ?, ?, 0, ?) ON CONFLICT (directive) DO UPDATE"
-            " SET data = excluded.data, seal = excluded.seal"
+            "INSERT INTO cancel (directive, role, data, original_position, day, seal, sum)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (directive) DO UPDATE SET role = excluded.role, data = excluded.data,"
+            " original_position = excluded.original_position, day = excluded.day,"
+            " seal = excluded.seal, sum = excluded.sum"
             " WHERE cancel.seal = '' AND excluded.seal != ''",
-            (directive, role, data, seal, self._memory.today),
+            (*row, row_sum(*row)),
         )
 
     def note_cancel_sent(self, directive: str, position: int) -> None:
         """Note where in the outbox the withdrawal goes back to HQ."""
-        self._connection.execute(
-            "UPDATE cancel SET original_position = ? WHERE directive = ?", (position, directive)
-        )
+        found = self._cancel_row(directive)
+        if found is not None:
+            row = (*found[:3], position, *found[4:])
+            self._connection.execute(
+                "UPDATE cancel SET original_position = ?, sum = ? WHERE directive = ?",
+                (position, row_sum(*row), directive),
+            )
 
     def hold_early(self, directive: str, role: str, channel: str, data: bytes) -> None:
         """Keep a change of state for a delivery that is not there yet; the latest one stays."""
+        row = (directive, role, channel, data, self._memory.today)
         self._connection.execute(
-            "INSERT INTO early (directive, role, channel, data, day) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT (directive, role) DO UPDATE"
-            " SET channel = excluded.channel, data = excluded.data, day = excluded.day",
-            (directive, role, channel, data, self._memory.today),
+            "INSERT INTO early (directive, role, channel, data, day, sum)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (directive, role) DO UPDATE"
+            " SET channel = excluded.channel, data = excluded.data, day = excluded.day,"
+            " sum = excluded.sum",
+            (*row, row_sum(*row)),
         )
         if self._single("SELECT count(*) FROM early") > EARLY_LIMIT:
             self._connection.execute(
@@ -288,14 +284,17 @@ class Inbox:
     def release_early(self, directive: str, role: str) -> tuple[str, bytes] | None:
         """Give back, and forget, the early change of this delivery: its channel and its data."""
         row = self._connection.execute(
-            "SELECT channel, data FROM early WHERE directive = ? AND role = ?", (directive, role)
+            "SELECT sum, directive, role, channel, data, day FROM early"
+            " WHERE directive = ? AND role = ?",
+            (directive, role),
         ).fetchone()
         if row is None:
             return None
+        require_sum("early", *row)
         self._connection.execute(
             "DELETE FROM early WHERE directive = ? AND role = ?", (directive, role)
         )
-        return row[0], bytes(row[1])
+        return row[3], bytes(row[4])
 
     def forget_early(self) -> None:
         """Forget all early changes; a snapshot is newer than any of them."""
@@ -433,51 +432,62 @@ class Inbox:
         return int(self._connection.execute(query, values).fetchone()[0])
 
 
-def _delivery(row: Sequence[object]) -> Delivery:
-    values = iter(row)
-    return _take(values)
+def _row(delivery: Delivery, day: int) -> tuple[Any, ...]:
+    """A delivery as its row, in the order of the table, without the sum."""
+    return (
+        delivery.directive,
+        delivery.role,
+        delivery.number,
+        delivery.arrival,
+        delivery.needs.value,
+        delivery.state.value,
+        delivery.said.value,
+        delivery.closed_by_hq,
+        delivery.open,
+        delivery.todo,
+        delivery.unsure,
+        delivery.asked,
+        delivery.receipt_position,
+        delivery.original_position,
+        delivery.received_at,
+        delivery.changed_at,
+        delivery.changed_by,
+        delivery.reason,
+        day,
+    )
 
 
-def _take(values: Iterator[object]) -> Delivery:
-    def text() -> str:
-        return str(next(values))
+def _delivery(found: Sequence[Any]) -> Delivery:
+    """The delivery of a row with its sum.
 
-    def whole() -> int:
-        return int(next(values))  # type: ignore[call-overload, no-any-return]
-
-    def real() -> float:
-        return float(next(values))  # type: ignore[arg-type]
-
+    Raises:
+        DatabaseDamaged: It is not as it was written.
+    """
+    *row, total = found
+    require_sum("delivery", total, *row)
     return Delivery(
-        directive=text(),
-        role=text(),
-        needs=Needs(text()),
-        state=State(text()),
-        said=State(text()),
-        closed_by_hq=bool(whole()),
-        unsure=bool(whole()),
-        number=whole(),
-        arrival=whole(),
-        asked=whole(),
-        receipt_position=whole(),
-        original_position=whole(),
-        received_at=real(),
-        changed_at=real(),
-        changed_by=text(),
-        reason=text(),
+        directive=row[0],
+        role=row[1],
+        number=row[2],
+        arrival=row[3],
+        needs=Needs(row[4]),
+        state=State(row[5]),
+        said=State(row[6]),
+        closed_by_hq=bool(row[7]),
+        unsure=bool(row[10]),
+        asked=row[11],
+        receipt_position=row[12],
+        original_position=row[13],
+        received_at=row[14],
+        changed_at=row[15],
+        changed_by=row[16],
+        reason=row[17],
     )
 
 
-def _item(row: Sequence[object]) -> Item:
-    values = iter(row)
-    delivery = _take(values)
-    title, kind, priority, due, issued_at, issued_by = values
-    return Item(
-        delivery,
-        str(title),
-        str(kind),
-        str(priority),
-        None if due is None else str(due),
-        float(issued_at),  # type: ignore[arg-type]
-        str(issued_by),
-    )
+def _item(found: Sequence[Any]) -> Item:
+    delivery = _delivery(found[: _DAY + 2])
+    *row, total = found[_DAY + 2 :]
+    require_sum("directive", total, *row)
+    _, title, kind, priority, due, issued_at, issued_by, _, _ = row
+    return Item(delivery, title, kind, priority, due, issued_at, issued_by)

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 import msgspec
 
 from buskit.database import Database
+from buskit.row_sums import row_sum
 from buswire.cursors import START, Cursor
 from buswire.messages import LOGS, Log, StoreFacts
 from buswire.topics import Channel
 from buswire.trust import Trusted
+from storeagent.database import require_sum
 
 DAY_SECONDS = 86_400.0
 
@@ -51,8 +53,9 @@ class Memory:
     def keep(self, key: str, value: str | float) -> None:
         """Keep a value under this key."""
         self._connection.execute(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (key, value),
+            "INSERT INTO meta (key, value, sum) VALUES (?, ?, ?)"
+            " ON CONFLICT (key) DO UPDATE SET value = excluded.value, sum = excluded.sum",
+            (key, value, row_sum(key, value)),
         )
 
     def count(self, key: str) -> int:
@@ -70,27 +73,30 @@ class Memory:
 
     def cursors(self) -> dict[Channel, Cursor]:
         """How far each channel was taken."""
-        return {
-            Channel.parse(channel): Cursor(seq, id_)
-            for channel, seq, id_ in self._connection.execute(
-                "SELECT channel, seq, id FROM cursor ORDER BY channel"
-            )
-        }
+        found = {}
+        for channel, seq, id_, total in self._connection.execute(
+            "SELECT channel, seq, id, sum FROM cursor ORDER BY channel"
+        ):
+            require_sum("cursor", total, channel, seq, id_)
+            found[Channel.parse(channel)] = Cursor(seq, id_)
+        return found
 
     def keep_cursor(self, channel: Channel, cursor: Cursor) -> None:
         """Save how far one channel was taken."""
+        name = str(channel)
         self._connection.execute(
-            "UPDATE cursor SET seq = ?, id = ? WHERE channel = ?",
-            (cursor.seq, cursor.id, str(channel)),
+            "UPDATE cursor SET seq = ?, id = ?, sum = ? WHERE channel = ?",
+            (cursor.seq, cursor.id, row_sum(name, cursor.seq, cursor.id), name),
         )
 
     def keep_set(self, set_version: Cursor, cursors: Mapping[Channel, Cursor]) -> None:
         """Replace the channel set: its version, the channels, and where each stands."""
         self.keep("set_version", msgspec.json.encode(set_version).decode())
         self._connection.execute("DELETE FROM cursor")
+        rows = [(str(channel), cursor.seq, cursor.id) for channel, cursor in cursors.items()]
         self._connection.executemany(
-            "INSERT INTO cursor VALUES (?, ?, ?)",
-            [(str(channel), cursor.seq, cursor.id) for channel, cursor in cursors.items()],
+            "INSERT INTO cursor (channel, seq, id, sum) VALUES (?, ?, ?, ?)",
+            [(*row, row_sum(*row)) for row in rows],
         )
 
     def doubt_set(self) -> None:
@@ -158,10 +164,15 @@ class Memory:
         )
 
     def day_before(self, hq_at: float, days: int) -> tuple[int, dict[Log, int]] | None:
-        """The latest day that began at least so many days ago, and the logs' heads then."""
+        """The latest day that began at least so many days ago, and the logs' heads then.
+
+        Days on which HQ was not heard do not count: by its clock alone, a year set in error would
+        make everything old at once.
+        """
         row = self._connection.execute(
-            "SELECT day, act, bulk FROM day WHERE began_at <= ? ORDER BY day DESC LIMIT 1",
-            (hq_at - days * DAY_SECONDS,),
+            "SELECT day, act, bulk FROM day WHERE began_at <= ?"
+            " AND day <= (SELECT max(day) FROM day) - ? ORDER BY day DESC LIMIT 1",
+            (hq_at - days * DAY_SECONDS, days),
         ).fetchone()
         return None if row is None else (row[0], {"act": row[1], "bulk": row[2]})
 
@@ -170,5 +181,10 @@ class Memory:
         self._connection.execute("DELETE FROM day WHERE day < ?", (before_day,))
 
     def _get(self, key: str) -> object:
-        row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else row[0]
+        row = self._connection.execute(
+            "SELECT value, sum FROM meta WHERE key = ?", (key,)
+        ).fetchone()
+        if row is None:
+            return None
+        require_sum("meta", row[1], key, row[0])
+        return row[0]

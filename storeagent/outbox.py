@@ -9,6 +9,8 @@ Invariants:
   limits allow. What does not fit is refused before it is accepted.
 - Acknowledgement is one position per log, not a flag per row, because it can move backwards: HQ's
   ledger may come back from an older copy. Then the rows behind it are simply pending again.
+- What the disk has changed is never given out: each entry is held against its sum, and what is
+  given out is dense.
 - How many entries and bytes are pending costs the same with a million rows as with none.
 
 Every method that changes something must run inside `Database.write()`.
@@ -23,6 +25,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from buskit.database import Database
+from buskit.row_sums import row_sum
+from storeagent.database import damaged, require_sum
 from storeagent.errors import OutboxFull
 from storeagent.limits import Limits
 
@@ -54,6 +58,7 @@ class Backlog(NamedTuple):
 class _Statements(NamedTuple):
     ends: str
     head: str
+    first: str
     find: str
     insert: str
     entries: str
@@ -62,29 +67,23 @@ class _Statements(NamedTuple):
 
 
 def _statements(log: "Log") -> _Statements:
-    newest = (
-        f"FROM acked LEFT JOIN {log} AS newest"
-        f" ON newest.position = (SELECT max(position) FROM {log})"
-    )
     return _Statements(
         ends=(
             "SELECT ifnull(newest.position, 0), ifnull(newest.total_bytes, 0),"
-            f" from_position, from_bytes {newest} WHERE log = '{log}'"
+            " acked.sum, log, seq, acked.id, acked.position, from_position, from_bytes"
+            f" FROM acked LEFT JOIN {log} AS newest"
+            f" ON newest.position = (SELECT max(position) FROM {log}) WHERE log = '{log}'"
         ),
         head=f"SELECT ifnull(max(position), 0) FROM {log}",
+        first=f"SELECT min(position) FROM {log}",
         find=f"SELECT position FROM {log} WHERE id = ?",
-        # One statement for finding the end, checking the limits and appending.
         insert=(
-            f"INSERT INTO {log} (position, id, kind, said_at, total_bytes, data)"
-            " SELECT ifnull(newest.position, 0) + 1, ?1, ?2, ?3,"
-            f" ifnull(newest.total_bytes, 0) + ?4, ?5 {newest} WHERE log = '{log}'"
-            " AND ifnull(newest.position, 0) - from_position < ?6"
-            " AND ifnull(newest.total_bytes, 0) - from_bytes <= ?7"
-            " ON CONFLICT (id) DO NOTHING"
+            f"INSERT INTO {log} (position, id, kind, said_at, total_bytes, data, sum)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
         ),
         entries=(
-            f"SELECT position, id, kind, said_at, data FROM {log} WHERE position > ?"
-            " ORDER BY position LIMIT ?"
+            f"SELECT sum, position, id, kind, said_at, total_bytes, data FROM {log}"
+            " WHERE position > ? ORDER BY position LIMIT ?"
         ),
         oldest=(
             f"SELECT position, total_bytes - length(data), total_bytes FROM {log}"
@@ -135,21 +134,12 @@ class Outbox:
         limits = self.limits
         most_rows = limits.rows + (limits.reserve_rows if reserve else 0)
         most_bytes = limits.size_bytes + (limits.reserve_bytes if reserve else 0)
-        size_bytes = len(data)
-        added = self._connection.execute(
-            _SQL[log].insert,
-            (
-                bytes.fromhex(record_id),
-                kind,
-                said_at,
-                size_bytes,
-                data,
-                most_rows,
-                most_bytes - size_bytes,
-            ),
-        )
-        if added.rowcount:
-            return Added(added.lastrowid or 0, new=True)
+        head, total_bytes, begin, begin_bytes = self._ends(log)
+        total_bytes += len(data)
+        if head - begin < most_rows and total_bytes - begin_bytes <= most_bytes:
+            row = (head + 1, bytes.fromhex(record_id), kind, said_at, total_bytes, data)
+            if self._connection.execute(_SQL[log].insert, (*row, row_sum(*row))).rowcount:
+                return Added(head + 1, new=True)
         known = self.position_of(log, record_id)
         if known is not None:
             return Added(known, new=False)
@@ -189,14 +179,15 @@ class Outbox:
         elif position < oldest[0]:
             begin, begin_bytes = oldest[0] - 1, oldest[1]
         else:
-            row = self._connection.execute(
+            found = self._connection.execute(
                 f"SELECT total_bytes FROM {log} WHERE position = ?", (position,)
             ).fetchone()
-            begin_bytes = row[0]
+            begin_bytes = found[0]
+        row = (cursor.seq, cursor.id, position, begin, begin_bytes)
         self._connection.execute(
-            "UPDATE acked SET seq = ?, id = ?, position = ?, from_position = ?, from_bytes = ?"
-            " WHERE log = ?",
-            (cursor.seq, cursor.id, position, begin, begin_bytes, log),
+            "UPDATE acked SET seq = ?, id = ?, position = ?, from_position = ?, from_bytes = ?,"
+            " sum = ? WHERE log = ?",
+            (*row, row_sum(log, *row), log),
         )
 
     def prune(self, log: "Log", *, before: int = 0) -> int:
@@ -238,12 +229,14 @@ class Outbox:
         """HQ's cursor in each log, and the position that it stands for."""
         from buswire.cursors import Cursor  # noqa: PLC0415 - see the module's docstring
 
-        return {
-            log: (Cursor(seq, id_), position)
-            for log, seq, id_, position in self._connection.execute(
-                "SELECT log, seq, id, position FROM acked"
-            )
-        }
+        found: dict[Log, tuple[Cursor, int]] = {}
+        for total, *row in self._connection.execute(
+            "SELECT sum, log, seq, id, position, from_position, from_bytes FROM acked"
+        ):
+            require_sum("acked", total, *row)
+            log, seq, id_, position = row[:4]
+            found[log] = (Cursor(seq, id_), position)
+        return found
 
     def is_pending(self, log: "Log", position: int) -> bool:
         """Whether that entry is still on its way to HQ."""
@@ -255,7 +248,11 @@ class Outbox:
         return None if row is None else int(row[0])
 
     def entries(self, log: "Log", *, after: int, most: int, most_bytes: int) -> "Sequence[Entry]":
-        """The entries behind a position, in order; at least one where there is any."""
+        """The entries behind a position, in order; at least one where there is any.
+
+        Raises:
+            DatabaseDamaged: They are not as they were written, or not all there.
+        """
         from msgspec import Raw  # noqa: PLC0415 - see the module's docstring
 
         from buswire.messages import Record  # noqa: PLC0415
@@ -263,15 +260,21 @@ class Outbox:
 
         found: list[Entry] = []
         size_bytes = 0
-        for position, id_, kind, said_at, data in self._connection.execute(
-            _SQL[log].entries, (after, most)
-        ):
+        due = after + 1
+        for total, *row in self._connection.execute(_SQL[log].entries, (after, most)):
+            require_sum(log, total, *row)
+            position, id_, kind, said_at, _, data = row
+            if position != due and (found or not self._begins_at(log, position)):
+                raise damaged(f"entries of its table {log} are missing from number {due} on")
+            due = position + 1
             size_bytes += len(data)
             if found and size_bytes > most_bytes:
                 break
             found.append(
                 Entry(position, Record(id=id_.hex(), kind=kind, at=said_at, data=Raw(data)))
             )
+        if not found and self.head(log) > after:
+            raise damaged(f"entries of its table {log} cannot be found")
         return found
 
     def head(self, log: "Log") -> int:
@@ -297,8 +300,13 @@ class Outbox:
 
     def _ends(self, log: "Log") -> tuple[int, int, int, int]:
         """Head and its total, and where pending begins and its total."""
-        ends: tuple[int, int, int, int] = self._connection.execute(_SQL[log].ends).fetchone()
-        return ends
+        head, total_bytes, total, *acked = self._connection.execute(_SQL[log].ends).fetchone()
+        require_sum("acked", total, *acked)
+        return head, total_bytes, acked[4], acked[5]
+
+    def _begins_at(self, log: "Log", position: int) -> bool:
+        """Whether nothing older of the log is kept."""
+        return bool(self._connection.execute(_SQL[log].first).fetchone()[0] == position)
 
 
 def _free_bytes(folder: str) -> int:

@@ -29,7 +29,7 @@ MAY_IMPORT = {
 SQL_MODULES = (
     "buskit/database*.py",
     "buskit/migrations.py",
-    "storeagent/database.py",
+    "storeagent/database*.py",
     "storeagent/inbox*.py",
     "storeagent/memory.py",
     "storeagent/outbox.py",

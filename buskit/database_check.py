@@ -1,0 +1,55 @@
+"""Whether a database file is still what was written into it.
+
+Owns the looking. Must not know any table: which ones there are is what the migrations make, and a
+column called `sum` is the sum of the others of its row (`row_sums`).
+"""
+
+import sqlite3
+from collections.abc import Collection, Sequence
+
+from buskit.migrations import Migration, apply_migration, columns_under_sum
+from buskit.row_sums import SUM, row_sum
+
+_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
+
+
+def first_damage(
+    connection: sqlite3.Connection, migrations: Sequence[Migration], but_sums_of: Collection[str]
+) -> str:
+    """What does not fit, in words; empty if all does.
+
+    Raises:
+        sqlite3.Error: It cannot even be looked at.
+    """
+    expected = _expected_schema(migrations)
+    if [tuple(row) for row in connection.execute(_SCHEMA)] != expected:
+        return "its tables are not those of this program"
+    found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")]
+    if found != ["ok"]:
+        return "; ".join(" ".join(one.split()) for one in found)[:500]
+    for kind, table, _, _ in expected:
+        if kind == "table" and table not in but_sums_of:
+            columns = columns_under_sum(connection, table)
+            wrong = _rows_that_do_not_fit(connection, table, columns) if columns else 0
+            if wrong:
+                return f"{wrong} rows of its table {table} are not as they were written"
+    return ""
+
+
+def _rows_that_do_not_fit(
+    connection: sqlite3.Connection, table: str, columns: Sequence[str]
+) -> int:
+    rows = connection.execute(f"SELECT {', '.join(columns)}, {SUM} FROM {table}")
+    return sum(row_sum(*row[:-1]) != row[-1] for row in rows)
+
+
+def _expected_schema(migrations: Sequence[Migration]) -> list[tuple[str, ...]]:
+    fresh = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        for migration in migrations:
+            fresh.execute("BEGIN")
+            apply_migration(fresh, migration)
+            fresh.execute("COMMIT")
+        return [tuple(row) for row in fresh.execute(_SCHEMA)]
+    finally:
+        fresh.close()
