@@ -5,6 +5,7 @@ Environment: `STOREBUS_SIM_SECONDS` is how much processor time all scenarios tak
 `STOREBUS_SIM_SEED` runs that seed alone.
 """
 
+import math
 import os
 import random
 import subprocess
@@ -60,8 +61,9 @@ def test_all_holds(scenario: Scenario) -> None:
     print(f"{scenario.name}: {seeds} seeds from {first}: {dict(counts)}")
     for what, per_hundred in scenario.at_least.items():
         wanted = per_hundred * seeds / 100
-        if wanted >= 5:  # fewer are a matter of luck
-            assert counts[what] >= wanted, f"{what}: {counts[what]} in {seeds} seeds from {first}"
+        if wanted >= 10:  # fewer are a matter of luck, and how many seeds there are of the machine
+            least = wanted - 3 * math.sqrt(wanted)
+            assert counts[what] >= least, f"{what}: {counts[what]} in {seeds} seeds from {first}"
 
 
 def test_a_seed_is_enough_to_replay() -> None:
