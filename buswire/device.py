@@ -391,7 +391,14 @@ class DeviceMachine:
         return []
 
     def _retry_after_progress(self) -> float:
-        return self._timing.retry_first_seconds * (1.0 + self._draw())
+        """How long the rest of an answer may take: the longer, the more hellos it took already.
+
+        On a slow link a page may take longer than the first patience. Asking again makes what has
+        arrived of the old answer void, so who never grew more patient would never be answered.
+        """
+        growth = 2.0 ** max(0, self._asks - 1)
+        longest = min(self._timing.retry_most_seconds, self._timing.retry_first_seconds * growth)
+        return longest * (1.0 + self._draw())
 
     def _check_replay(self, now: float) -> None:
         if self._through is None:

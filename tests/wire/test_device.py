@@ -509,6 +509,32 @@ def test_a_missing_page_is_asked_for_with_a_new_hello() -> None:
     assert len(only(effects, Reset)) == 1
 
 
+@pytest.mark.parametrize("draw", [0.0, 0.5, 0.999])
+def test_a_link_too_slow_for_the_first_patience_brings_the_snapshot_all_the_same(
+    draw: float,
+) -> None:
+    """At 64 kbit/s a page takes twelve seconds; asking again makes the pages under way void."""
+    device = Device(draw=draw)
+    free_at = device.now
+    under_way: list[tuple[float, AnyMessage]] = []
+    said = [device.connect()]
+    end = device.now + 600.0
+    while device.now < end:
+        for hello in said:  # answered at once, behind all that is still under way
+            free_at = max(free_at, device.now)
+            answer = [snapshot_welcome(hello, 3), *(page(hello, n, 3, n) for n in (1, 2, 3))]
+            for message in answer:
+                free_at += 12.0 if isinstance(message, Snapshot) else 0.2
+                under_way.append((free_at, message))
+        at, message = under_way.pop(0)
+        said = hellos(device.wait(at - device.now))
+        effects = device.hear(message)
+        said += hellos(effects)
+        if only(effects, Reset):
+            return
+    raise AssertionError("never answered")
+
+
 def test_a_page_of_an_earlier_answer_does_not_complete_a_later_one() -> None:
     """What was open a minute ago is not mixed with what is open now."""
     device = Device()
