@@ -1,0 +1,1 @@
+"""The bad network: a TCP proxy that does to connections what networks do, and namespaces."""
