@@ -116,13 +116,18 @@ class Daemon:
         self._process.kill()
         assert self._process.wait() == -signal.SIGKILL, f"{self.name}: {self.said()[-2000:]}"
 
+    def terminate(self) -> None:
+        """Ask it to end in good order; returns at once."""
+        assert self._process is not None
+        self._process.terminate()
+
     def stop(self) -> None:
         """End it in good order."""
         if self._process is None:
             return
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGCONT)
-            self._process.terminate()
+            self.terminate()
             self._process.wait(20 * TIME_SCALE)
         assert self._process.returncode == 0, f"{self.name}: {self.said()[-2000:]}"
 
@@ -167,6 +172,11 @@ class Bus(BrokerProcess):
         )
         wait_until(self._ready.exists, seconds=20, what="the broker")
         self.port = json.loads(self._ready.read_text())["port"]
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        return self._process.pid
 
     def freeze(self) -> None:
         """Stop it where it stands."""
@@ -234,6 +244,13 @@ class Journal:
     """(store, kind, what distinguishes it) of alerts, replies and statements: each once."""
     reports: dict[str, int] = field(default_factory=dict)
     """Rows of each report, by its key."""
+    withdrawn: set[str] = field(default_factory=set)
+    """The directives of which staff say nothing more: a word too late would be no one's fault."""
+
+    @property
+    def accepted(self) -> int:
+        """How many ids there are."""
+        return len(self.directives) + self.said.total() + len(self.reports)
 
 
 @dataclass(frozen=True)
@@ -260,7 +277,8 @@ class Chain:
         self.bus: Bus | None = None  # type: ignore[assignment]
         self.hub = self.make_hub("hub", self.home)
         self.tills: dict[str, Till] = {}
-        self._numbers = 0
+        self.numbers = 0
+        """Rises with whatever needs a name of its own."""
 
     def __enter__(self) -> Self:
         try:
@@ -291,22 +309,22 @@ class Chain:
             print(f"--- {daemon.name}\n{daemon.said()[-1500:]}")
 
     def _set_up(self) -> None:
-        self._hq_here("init")
+        self.hq_here("init")
         words: list[str | Path] = ["--access", self.home / "access.json"]
         if self._tls:
-            self._hq_here("tls", "init", *(["--mutual"] if self._tls == "mutual" else []))
+            self.hq_here("tls", "init", *(["--mutual"] if self._tls == "mutual" else []))
             files = self.home / "tls"
             words += ["--tls-cert", files / "broker.pem", "--tls-key", files / "broker.key"]
         if self._tls == "mutual":
             words += ["--tls-client-ca", files / "ca.pem"]
         self.bus = Bus(self.folder, *words)
-        self._hq_here("init", "--broker", self.broker_url)
+        self.hq_here("init", "--broker", self.broker_url)
         with (self.home / "hq.toml").open("a") as file:
             file.write(QUICK_HQ)
         self.import_roster()
         self.hub.start()
         bundles = self.folder / "bundles"
-        self._hq_here("device", "add", "--all", "till-1", "--roles", ROLE, "--into", str(bundles))
+        self.hq_here("device", "add", "--all", "till-1", "--roles", ROLE, "--into", str(bundles))
         self.tills = {
             till.name: till for till in (Till(self.folder, s, "till-1") for s in self.stores)
         }
@@ -331,9 +349,9 @@ class Chain:
         ]
         roster = self.folder / "stores.csv"
         roster.write_text("\n".join(["store_id,name,region,timezone,roles", *lines]) + "\n")
-        self._hq_here("roster", "import", str(roster))
+        self.hq_here("roster", "import", str(roster))
 
-    def _hq_here(self, *words: str) -> None:
+    def hq_here(self, *words: str) -> None:
         """Run `hq` in this process, which is quicker than one of its own."""
         assert hq_main.run([*words, "--home", str(self.home)]) == 0
 
@@ -349,8 +367,8 @@ class Chain:
             name: The device.
             words: For `hq device add`, where HQ does not know it.
         """
-        self._numbers += 1
-        path = self.folder / f"{name}.{self._numbers}.bundle"
+        self.numbers += 1
+        path = self.folder / f"{name}.{self.numbers}.bundle"
         verb = ("add", *name.split("."), *words) if words else ("rotate", name)
         self.hq("device", *verb, "--output", str(path))
         return path
@@ -406,35 +424,46 @@ class Chain:
 
     def publish(self, *stores: str, role: str = "any", title: str = "", body: str = "") -> str:
         """Issue a directive with the command, to these stores or to all; the id it printed."""
-        self._numbers += 1
+        self.numbers += 1
         places = [word for store in stores for word in ("--store", store)] or ["--all"]
         if role != "any":
             places += ["--role", role]
-        title = title or f"work {self._numbers}"
+        title = title or f"work {self.numbers}"
         issued = self.hq_json("publish", title, "--body", body, *places, "--kind", "task")
-        self._note_directive(issued["id"], stores, role)
+        self.note_directive(issued["id"], stores, role)
         return str(issued["id"])
 
-    def issue(self, *stores: str, role: str = "any") -> str:
-        """The same through the ledger's functions, which is quicker than a process."""
-        self._numbers += 1
+    def issue(self, *stores: str, role: str = "any", lasts_seconds: float | None = None) -> str:
+        """The same through the ledger's functions, which is quicker than a process.
+
+        One that lasts for a while only is to expire unanswered.
+        """
+        self.numbers += 1
         roles = () if role == "any" else (role,)
+        expires_at = None if lasts_seconds is None else time.time() + lasts_seconds
         with open_ledger(self.home) as ledger, ledger.write() as connection:
             there = organisation.organisation(connection)
             selector = Selector(stores=stores, roles=roles, everyone=not stores)
             issued = directives.issue(
                 connection,
-                directives.Draft(title=f"work {self._numbers}", needs=Needs.DONE),
+                directives.Draft(
+                    title=f"work {self.numbers}", needs=Needs.DONE, expires_at=expires_at
+                ),
                 select(selector, there),
                 there,
                 at=time.time(),
                 new_id=new_id,
             )
         ring(self.home)
-        self._note_directive(issued.id, stores, role)
+        self.note_directive(issued.id, stores, role)
+        if expires_at is not None:
+            self.journal.withdrawn.add(issued.id)
+            for mailbox in self.journal.directives[issued.id]:
+                self.journal.directives[issued.id][mailbox] = "expired"
         return issued.id
 
-    def _note_directive(self, directive: str, stores: Sequence[str], role: str) -> None:
+    def note_directive(self, directive: str, stores: Sequence[str], role: str) -> None:
+        """Note in the journal that a directive was accepted, for these stores or for all."""
         self.journal.directives[directive] = {
             (store, role): None for store in stores or self.stores
         }
@@ -442,6 +471,11 @@ class Chain:
     def cancel(self, directive: str) -> None:
         """Withdraw a directive."""
         self.hq("cancel", directive)
+        self.note_cancel(directive)
+
+    def note_cancel(self, directive: str) -> None:
+        """Note in the journal that a directive is withdrawn."""
+        self.journal.withdrawn.add(directive)
         for mailbox, said in self.journal.directives[directive].items():
             if said != "done":
                 self.journal.directives[directive][mailbox] = "cancelled"
@@ -450,8 +484,8 @@ class Chain:
 
     def alert(self, till: Till) -> str:
         """Raise an alert in a store; its number, by which it is found again."""
-        self._numbers += 1
-        number = f"number {self._numbers}"
+        self.numbers += 1
+        number = f"number {self.numbers}"
         with till.program() as program:
             recorded = program.alert("incident", what=number)
         assert recorded.new
@@ -460,8 +494,8 @@ class Chain:
 
     def report(self, till: Till, figures: int) -> str:
         """Send a report with so many rows; its key."""
-        self._numbers += 1
-        table = [{"sku": f"{self._numbers}.{row}", "sold": row} for row in range(figures)]
+        self.numbers += 1
+        table = [{"sku": f"{self.numbers}.{row}", "sold": row} for row in range(figures)]
         with till.program() as program:
             recorded = program.report("daily-sales", table)
         assert recorded.new
@@ -470,8 +504,8 @@ class Chain:
 
     def reply(self, till: Till, item: dict[str, Any]) -> None:
         """Answer in a directive's thread."""
-        self._numbers += 1
-        text = f"answer {self._numbers}"
+        self.numbers += 1
+        text = f"answer {self.numbers}"
         with till.program() as program:
             program.reply(item["number"], text)
         self.journal.said[till.store, "reply", text] += 1
@@ -514,6 +548,17 @@ class Chain:
                 directive,
             )
         }
+
+    def _states_of_all(self) -> dict[str, dict[tuple[str, str], str]]:
+        """The same of every directive in one look."""
+        found: dict[str, dict[tuple[str, str], str]] = {}
+        for directive, store, role, state in self.rows(
+            "SELECT directive.id, store.id, role, delivery.state FROM delivery"
+            " JOIN directive ON directive.no = directive_no"
+            " JOIN mailbox ON mailbox.no = mailbox_no JOIN store ON store.no = store_no"
+        ):
+            found.setdefault(directive, {})[store, role] = STATE_NAMES[state]
+        return found
 
     def arrived(self) -> Counter[tuple[str, str, str]]:
         """What HQ has of stores, as the journal names it."""
@@ -634,8 +679,9 @@ class Chain:
                 lost.append(f"report {key}")
             elif there > count:
                 twice.append(f"report {key}")
+        everywhere = self._states_of_all()
         for directive, mailboxes in self.journal.directives.items():
-            states = self.states(directive)
+            states = everywhere.get(directive, {})
             if states.keys() != mailboxes.keys():
                 lost.append(f"directive {directive}")
             for mailbox, said in mailboxes.items():

@@ -1,0 +1,140 @@
+"""Small chains of real processes side by side: what is done to them, and how they took it."""
+
+import contextlib
+import io
+import random
+import shutil
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.rows import Row
+from tests.processes import load
+from tests.processes.chain import Bus, Chain, Daemon, Till
+
+STORES = ("S001", "S002", "S003")
+AT_ONCE = 4
+"""So many chains live side by side: most of the time each waits for something."""
+
+
+@dataclass
+class Tally:
+    """What was done to one chain, and how it took it."""
+
+    times: Counter[str] = field(default_factory=Counter)
+    """How often, by what it was done to."""
+    boundaries: Counter[str] = field(default_factory=Counter)
+    """At how many commits and the like something died, by the side and the kind."""
+    waiting: list[int] = field(default_factory=list)
+    """What was on its way at the moment of each blow."""
+    recoveries_seconds: list[float] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    accepted: int = 0
+
+    @property
+    def under_load(self) -> int:
+        """How many blows fell while records were on their way."""
+        return sum(1 for waiting in self.waiting if waiting)
+
+
+Part = Callable[[Chain, random.Random, Tally], None]
+
+
+def run_chains(
+    row: Row, seed: int, parts: Sequence[Part], *, stores: Sequence[str] = STORES
+) -> list[Tally]:
+    """Do each part to a chain of its own, and add to the row what came of it.
+
+    Whatever a part leaves, its chain is let finish all its work before the journal is held against
+    the databases.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="storebus-faults-"))
+    silence = io.StringIO()
+    try:
+        with (
+            contextlib.redirect_stdout(silence),
+            contextlib.redirect_stderr(silence),
+            ThreadPoolExecutor(AT_ONCE) as pool,
+        ):
+            runs = [
+                pool.submit(_run_one, folder / str(number), seed + number, part, stores)
+                for number, part in enumerate(parts)
+            ]
+            tallies = [run.result() for run in runs]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    for number, tally in enumerate(tallies):
+        row.times += tally.times.total()
+        row.accepted += tally.accepted
+        row.lost += [f"chain {number}: {one}" for one in tally.lost]
+        row.twice += [f"chain {number}: {one}" for one in tally.twice]
+        row.wrong += [f"chain {number}: {one}" for one in tally.wrong]
+        for seconds in tally.recoveries_seconds:
+            row.recovered(seconds)
+    return tallies
+
+
+def _run_one(folder: Path, seed: int, part: Part, stores: Sequence[str]) -> Tally:
+    tally = Tally()
+    folder.mkdir()
+    chain = Chain(folder, stores)
+    try:
+        with chain:
+            part(chain, random.Random(seed), tally)
+            judge(chain, tally)
+    except Exception as error:  # whatever a suite meets is a finding of the suite
+        where = traceback.extract_tb(error.__traceback__)
+        steps = " > ".join(f"{one.name}:{one.lineno}" for one in where if "/tests/" in one.filename)
+        logs = "".join(
+            f"\n    {daemon.name}: {' | '.join(daemon.said().splitlines()[-6:])}"
+            for daemon in (chain.hub, *chain.tills.values())
+        )
+        tally.wrong.append(f"{type(error).__name__}: {error} ({steps}){logs}")
+    tally.accepted = chain.journal.accepted
+    return tally
+
+
+def judge(chain: Chain, tally: Tally) -> None:
+    """Let a chain finish all its work, and hold the journal against the databases."""
+    try:
+        chain.wait_settled(seconds=60)
+        chain.wait_online()
+        load.finish(chain)
+        chain.wait_settled(seconds=60)
+    except AssertionError as error:
+        tally.wrong.append(str(error))
+    account = chain.account()
+    tally.lost += account.lost
+    tally.twice += account.twice
+    tally.wrong += [
+        f"quarantine: {source}, {reason}"
+        for source, reason in chain.rows("SELECT source, reason FROM quarantine")
+    ]
+
+
+def everybody(chain: Chain) -> list[Daemon | Bus]:
+    """All processes of a chain."""
+    return [chain.bus, chain.hub, *chain.tills.values()]
+
+
+def on_its_way(chain: Chain) -> int:
+    """How many entries wait for HQ and deliveries for a store."""
+    return chain.undelivered() + sum(till.unacknowledged() for till in chain.tills.values())
+
+
+def kind_of(victim: Daemon | Bus) -> str:
+    """What a process is called in counts."""
+    return "agent" if isinstance(victim, Till) else victim.name
+
+
+def heard_again(chain: Chain, till: Till, began_at: float, tally: Tally) -> None:
+    """Say something, and note how long after `began_at` (monotonic) it is at HQ."""
+    chain.wait_arrived(till.store, chain.alert(till), seconds=45)
+    tally.recoveries_seconds.append(time.monotonic() - began_at)
