@@ -61,9 +61,12 @@ def due_words_of(due: str | None, at: float | None, zone: tzinfo, now_at: float)
 
 
 def in_order(items: list[Item], zone: tzinfo, now_at: float) -> list[Item]:
-    """Sort a list for people: overdue, then urgent, then unread, then by due time and arrival."""
+    """Sort a list for people: overdue, then urgent, then unread, then by due time and issue.
 
-    def key(item: Item) -> tuple[bool, bool, int, bool, float, int]:
+    Not by arrival: after an absence work comes channel by channel, and its numbers begin again.
+    """
+
+    def key(item: Item) -> tuple[bool, bool, int, bool, float, float, int]:
         at = due_at(item, zone)
         delivery = item.delivery
         return (
@@ -72,6 +75,7 @@ def in_order(items: list[Item], zone: tzinfo, now_at: float) -> list[Item]:
             _PRIORITIES.get(item.priority, 2),
             delivery.state is not State.DELIVERED,
             _NEVER if at is None else at,
+            item.issued_at,
             delivery.number,
         )
 
