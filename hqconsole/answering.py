@@ -52,6 +52,7 @@ class Answering:
         new_id: Callable[[], str],
         timing: DeskTiming,
         keys: list[KeyEntry],
+        measures_clock: bool = True,
     ) -> None:
         """Take the hello of a known device, and the transaction to answer it in."""
         self._connection = connection
@@ -63,12 +64,15 @@ class Answering:
         self._timing = timing
         self._answer_id = new_id()
         self._keys = keys
+        self._measures_clock = measures_clock
 
     def messages(self) -> list[AnyMessage]:
         """Note what the hello says, and make its answer; the welcome comes first."""
         connection, device, hello = self._connection, self._device, self._hello
         self._note_history()
-        devices.note_hello(connection, device, hello, at=self._at)
+        devices.note_hello(
+            connection, device, hello, at=self._at, measures_clock=self._measures_clock
+        )
         uplink, lost = self._uplinks()
         place = device.place
         set_of_device = organisation.channels_for(place, device.identity.store, device.roles)

@@ -35,6 +35,7 @@ from hqconsole.ledger import channels, devices, directives, forgotten, organisat
 from hqconsole.ledger.organisation import PresentOrganisation
 from hqconsole.ledger.progress import published_no, save_published_no
 from hqconsole.notary import Notary
+from hqconsole.timekeeping import Timekeeping
 from hqconsole.timing import DeskTiming, HubLimits
 
 __all__ = ["Desk", "DeskTiming", "Event", "Heard", "Linked", "Publish", "Tick", "Unlinked"]
@@ -66,7 +67,7 @@ class Desk:
             keyring: HQ's keys; `take_keys` when they changed.
             draw: A random number in [0, 1).
             new_id: A random 128-bit id in hex.
-            wall_clock: Unix time; only recorded and compared with expiry dates.
+            wall_clock: Unix time as this machine believes it; see `steady_clock`.
             timing: Waits and bounds.
             limits: What one device may take.
             run: This hub process, if it had a desk before; drawn if not.
@@ -81,8 +82,14 @@ class Desk:
         self._notary = Notary(keyring, topics)
         self._nudges = Nudges(self.timing.nudge_spacing_seconds)
         self._organisation = PresentOrganisation(ledger.connection)
+        self._timekeeping = Timekeeping(ledger, wall_clock)
         self._hellos = Hellos(
-            self._notary, run=self.run, new_id=new_id, timing=self.timing, limits=self.limits
+            self._notary,
+            run=self.run,
+            new_id=new_id,
+            timing=self.timing,
+            limits=self.limits,
+            timekeeping=self._timekeeping,
         )
         self._hearing = Hearing(
             topics,
@@ -97,9 +104,8 @@ class Desk:
         )
         self._draw = draw
         self._new_id = new_id
-        self._wall_clock = wall_clock
         self._linked = False
-        self.since_at = wall_clock()
+        self.since_at = self._timekeeping.clock.told_at
         self._sure_no = self._sent_no = published_no(ledger.connection)
         self._saved_no = self._sure_no
         self._sent: deque[tuple[float, int]] = deque()
@@ -122,7 +128,7 @@ class Desk:
         Raises:
             DatabaseError: Nothing of the batch is kept or sent; see above.
         """
-        at = self._wall_clock()
+        at = self.clock_at(now)
         with Batch(self.ledger, self._notary, self.topics, now=now, at=at) as batch:
             for event in events:
                 match event:
@@ -133,6 +139,7 @@ class Desk:
                     case Unlinked():
                         self._link_down()
             self._do_what_is_due(batch)
+            self._timekeeping.attend(batch)
             if batch.writes and self._sure_no != self._saved_no:
                 save_published_no(batch.connection, self._sure_no)
                 self._saved_no = self._sure_no
@@ -154,8 +161,12 @@ class Desk:
         if self._want_at is not None:
             times.append(self._want_at)
         if self._expiry_at is not None:
-            times.append(now + max(0.0, self._expiry_at - self._wall_clock()))
+            times.append(now + max(0.0, self._expiry_at - self.clock_at(now)))
         return max(now, min(times))
+
+    def clock_at(self, now: float) -> float:
+        """Unix time as HQ goes by it, at this monotonic time."""
+        return self._timekeeping.clock.at(now)
 
     def take_keys(self, keyring: HqKeys) -> None:
         """HQ's keys are these from now on."""
@@ -184,7 +195,9 @@ class Desk:
 
     def _publish_hub(self, message: Hub) -> Publish:
         topic = self.topics.hq
-        return Publish(topic, self._notary.sign(topic, message, self._wall_clock()), retain=True)
+        return Publish(
+            topic, self._notary.sign(topic, message, self._timekeeping.clock.told_at), retain=True
+        )
 
     # --- the link --------------------------------------------------------------------------------
 

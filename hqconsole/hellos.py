@@ -20,6 +20,7 @@ from hqconsole.ledger.devices import Device
 from hqconsole.ledger.troubles import record_standing_incident
 from hqconsole.notary import Notary
 from hqconsole.runs import Ruling, Run, Verdict, alternates_with, judge_run
+from hqconsole.timekeeping import Timekeeping
 from hqconsole.timing import DeskTiming, HubLimits
 
 CLONED = "cloned device"
@@ -45,6 +46,7 @@ class Hellos:
         new_id: Callable[[], str],
         timing: DeskTiming,
         limits: HubLimits,
+        timekeeping: Timekeeping,
     ) -> None:
         """Begin with everybody having their full share.
 
@@ -54,6 +56,7 @@ class Hellos:
             new_id: A random 128-bit id in hex.
             timing: Waits and bounds of the protocol.
             limits: What one device may take.
+            timekeeping: Hears what time devices have.
         """
         self.told: dict[Identity, Cursor] = {}
         """The version of the channel set that each device was told last."""
@@ -61,6 +64,7 @@ class Hellos:
         self._run = run
         self._new_id = new_id
         self._timing = timing
+        self._timekeeping = timekeeping
         self._often = Allowance(limits.hellos_per_minute)
         self._doubtful = Allowance(limits.hellos_per_minute)
         self._much = Allowance(limits.replay_bytes_per_minute)
@@ -96,6 +100,7 @@ class Hellos:
             self._later(batch, device, hello, wait_seconds)
             return
         self.told[device.identity] = device.place.set_version
+        measures_clock = self._timekeeping.hear(device, hello, batch.now)
         answering = Answering(
             batch.connection,
             device,
@@ -105,6 +110,7 @@ class Hellos:
             new_id=self._new_id,
             timing=self._timing,
             keys=self._notary.chain_after(hello.hq_key),
+            measures_clock=measures_clock,
         )
         sent = len(batch.out)
         for message in answering.messages():

@@ -351,7 +351,7 @@ class HubProcess:
         if found != self._keys_stamp:
             self._keys_stamp = found
             self._take_keys()
-        signer = self._keys.signing(time.time()).id
+        signer = self._keys.signing(self._desk.clock_at(now)).id
         if signer != self._signer:
             self._signer = signer
             self._say(f"the key {signer[:8]} signs")
@@ -373,7 +373,7 @@ class HubProcess:
         if now < self._access_at:
             return
         try:
-            if self._access.refresh(self._ledger, time.time()):
+            if self._access.refresh(self._ledger, self._desk.clock_at(now)):
                 # While a whole chain joins it is due all the time; a fifth of the time will do.
                 took_seconds = time.monotonic() - now
                 self._access_at = now + min(_POLL_SECONDS, 5 * took_seconds)

@@ -24,6 +24,8 @@ ADVICE: Mapping[str, str] = {
     "too much kept": "nothing more is taken of it: hq device allow STORE.DEVICE --bytes N, or look"
     " at what it sends",
     "entries may be lost": "compare with what the tills have",
+    "HQ's clock was set": "until it is back, or devices say that it is right, the hub goes by the"
+    " time before; if it is right: hq incidents --acknowledge NO",
 }
 """What to do about a kind, in a sentence."""
 
@@ -96,6 +98,10 @@ _WORDS: Mapping[str, Callable[[Detail], str]] = {
     ),
     "directive adopted": lambda detail: (
         f"it sent back {detail['directive'][:8]}, {detail['title']}"
+    ),
+    "HQ's clock was set": lambda detail: (
+        f"to {clock(detail['clock_at'])}, by {abs(detail['ahead_seconds']):,} s"
+        f" {'forward' if detail['ahead_seconds'] > 0 else 'back'}"
     ),
     "restored": lambda detail: f"from {detail['copy']} by {detail['by'] or 'somebody'}",
 }

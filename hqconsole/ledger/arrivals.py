@@ -45,6 +45,7 @@ from hqconsole.ledger.troubles import (
 FORGED = "forged"
 """The kind of the incident that something bears a signature which is not what it claims to be."""
 NOT_ITS_ROLE = "not its role"
+_AHEAD_SECONDS = 60.0
 
 CheckSeal = Callable[[str, bytes, str], None]
 """Given kind, bytes and seal of a document; raises ForgeryError where HQ did not seal it."""
@@ -242,12 +243,16 @@ class Arrivals:
             directives.add_to_adopted(
                 self._connection, directive_no, mailbox_no, at=self._at, new_id=self._new_id
             )
+        said_at += device.clock_offset_seconds
+        if said_at > self._at + _AHEAD_SECONDS:
+            # That device's clock was set since: when it was said nobody knows, and it counts.
+            said_at = float("-inf")
         moved = deliveries.move(
             self._connection,
             directive_no,
             mailbox_no,
             said.state,
-            said_at=said_at + device.clock_offset_seconds,
+            said_at=said_at,
             arrival_no=arrival_no,
             at=self._at,
         )

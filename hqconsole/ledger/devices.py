@@ -99,18 +99,33 @@ def had_key(connection: sqlite3.Connection, device_no: int, key_id: str) -> bool
     return connection.execute(HAD_KEY, (device_no, key_id)).fetchone() is not None
 
 
-def note_hello(connection: sqlite3.Connection, device: Device, hello: Hello, *, at: float) -> None:
-    """Keep what a hello says of the device itself; it is there."""
+def note_hello(
+    connection: sqlite3.Connection,
+    device: Device,
+    hello: Hello,
+    *,
+    at: float,
+    measures_clock: bool = True,
+) -> None:
+    """Keep what a hello says of the device itself; it is there.
+
+    Args:
+        connection: In a write transaction.
+        device: Who said it.
+        hello: What was said.
+        at: The present time.
+        measures_clock: Whether `at` is good enough to tell how far off the device's clock is.
+    """
     connection.execute(
         "UPDATE device SET install = ?1, run = ?2, version = ?3, online = 1, last_heard_at = ?4,"
         " first_heard_at = CASE WHEN last_heard_at = 0 THEN ?4 ELSE first_heard_at END,"
-        " clock_offset_seconds = ?5 WHERE no = ?6",
+        " clock_offset_seconds = coalesce(?5, clock_offset_seconds) WHERE no = ?6",
         (
             hello.install,
             hello.run,
             hello.version,
             at,
-            round(at - hello.clock_at, 3),
+            round(at - hello.clock_at, 3) if measures_clock else None,
             device.no,
         ),
     )
@@ -146,6 +161,12 @@ def anyone_silent(connection: sqlite3.Connection, *, since: float) -> bool:
         ).fetchone()
         is not None
     )
+
+
+def anyone_ever_heard(connection: sqlite3.Connection) -> bool:
+    """Whether any device ever said anything."""
+    row = connection.execute("SELECT 1 FROM device WHERE last_heard_at > 0 LIMIT 1").fetchone()
+    return row is not None
 
 
 def count_there(connection: sqlite3.Connection) -> int:

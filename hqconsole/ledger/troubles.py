@@ -127,6 +127,12 @@ def acknowledge(
     return sorted(no for (no,) in rows)
 
 
+def is_acknowledged(connection: sqlite3.Connection, kind: str) -> bool:
+    """Whether an operator knows of the latest incident of a kind that is no device's."""
+    last = connection.execute(LAST_OF_KIND, (None, kind)).fetchone()
+    return last is not None and last[1] is not None
+
+
 def record_standing_incident(
     connection: sqlite3.Connection, kind: str, *, at: float, device_no: int | None, **detail: Any
 ) -> bool:

@@ -92,6 +92,11 @@ class Office:
             limits=self.limits,
         )
 
+    def let_pass(self, seconds: float) -> None:
+        """Let time go by, on both clocks."""
+        self.now += seconds
+        self.at += seconds
+
     # --- commands --------------------------------------------------------------------------------
 
     def roster(

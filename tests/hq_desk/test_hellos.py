@@ -247,7 +247,7 @@ def test_two_machines_with_one_identity_are_an_incident_that_names_both(office: 
         first.greet()
         second.greet()
     assert office.incidents() == ["cloned device"]
-    office.at += DAY
+    office.let_pass(DAY)
     first.greet()
     assert office.incidents() == ["cloned device"] * 2
     with office.ledger.write() as connection:

@@ -181,7 +181,7 @@ def test_a_bundle_that_counts_no_more_is_refused(office: Office, why: str, word:
     """By HQ's clock alone, and in the words of the reason."""
     bundle = invite(office)
     if why == "expired":
-        office.at += 7 * DAY
+        office.let_pass(7 * DAY)
     else:
         with office.ledger.write() as connection:
             if why == "withdrawn":
