@@ -44,6 +44,24 @@ def write_atomically(
         sync_folder(target.parent)
 
 
+def make_folder(path: Path, *, mode: int = 0o700) -> None:
+    """Make a folder, and those above it that are missing; there also after a power cut. Idempotent.
+
+    Args:
+        path: The folder.
+        mode: The access rights it gets where it is made; those above it get the usual ones.
+
+    Raises:
+        OSError: It cannot be made, or something else has the name.
+    """
+    missing = [path, *(above for above in path.parents if not above.exists())]
+    for folder in reversed(missing):
+        folder.mkdir(mode=mode if folder is path else 0o777, exist_ok=True)
+        # Also where it was there: it may have been made by a process that came no further.
+        with contextlib.suppress(PermissionError):  # we may enter the one above, and not read it
+            sync_folder(folder.parent)
+
+
 def replace(source: Path, target: Path, *, durable: bool = True) -> None:
     """Rename `source` to `target`, replacing what is there; patient where others look at it.
 

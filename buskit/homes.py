@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from buskit.errors import KitError
-from buskit.files import write_atomically
+from buskit.files import make_folder, write_atomically
 
 __all__ = [
     "HomeError",
@@ -49,6 +49,8 @@ def default_home(name: str, env: Mapping[str, str] | None = None) -> Path:
 def make_home(path: Path) -> Path:
     """Make the folder of a home, with all above it, for its owner's eyes only; idempotent.
 
+    It is durable when this returns.
+
     Returns:
         The absolute path.
 
@@ -56,8 +58,7 @@ def make_home(path: Path) -> Path:
         HomeError: It cannot be made, or something else has the name.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
+        make_folder(path)
     except OSError as error:
         raise HomeError(
             f"{path} cannot be made: {error.strerror or error}", hint="name another place"

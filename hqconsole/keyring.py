@@ -27,7 +27,7 @@ from typing import Protocol
 
 import msgspec
 
-from buskit.files import write_atomically
+from buskit.files import make_folder, write_atomically
 from buskit.locks import FileLock, LockBusy
 from buskit.secrets import SecretMissing, new_seed, read_secret, write_secret
 from buswire.errors import WireError
@@ -200,7 +200,7 @@ def create(home: Path, *, at: float) -> Keyring:
         SecretError: The files cannot be written.
     """
     folder = home / FOLDER_NAME
-    folder.mkdir(mode=0o700, exist_ok=True)
+    make_folder(folder)
     with _locked(folder):
         if not (folder / CHAIN_NAME).exists():
             try:  # a creation that was cut short has left it

@@ -8,6 +8,7 @@ SUITES: dict[str, Suite] = {
     "malformed": Suite("strangers:malformed", 200_000),
     "floods": Suite("strangers:floods", 9_000, alone=True),
     "kills": Suite("kills:kills", 1_000),
+    "power": Suite("disks:power", 5_000),
     "backlog": Suite("backlog:backlog", 1_000_000),
     "absence": Suite("absence:absence", 1_800),
     "herd": Suite("herd:herd", 10, alone=True),

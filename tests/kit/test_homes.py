@@ -19,6 +19,18 @@ def test_the_environment_names_the_home(tmp_path: Path) -> None:
     assert default_home("agent", {"STOREBUS_AGENT_HOME": ""}).parts[-2:] == ("storebus", "agent")
 
 
+def test_a_new_home_is_there_after_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of each folder that is made is durable in the one above it."""
+    synced: list[Path] = []
+    monkeypatch.setattr("buskit.files.sync_folder", synced.append)
+    make_home(tmp_path / "chain" / "store" / "home")
+    assert synced == [tmp_path, tmp_path / "chain", tmp_path / "chain" / "store"]
+    make_home(tmp_path / "chain" / "store" / "home")  # one that a killed process has left
+    assert synced[3:] == [tmp_path / "chain" / "store"]
+
+
 def test_a_home_is_private_and_made_once(tmp_path: Path) -> None:
     """The folders above are made too; making it again changes nothing; a file is refused."""
     home = make_home(tmp_path / "a" / "b" / "home")

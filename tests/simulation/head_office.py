@@ -16,9 +16,8 @@ from hqconsole.audience import Selector, select
 from hqconsole.desk import Desk, DeskTiming, Event, Heard, Linked, Tick, Unlinked
 from hqconsole.ledger import directives, enrolment, organisation
 from hqconsole.ledger.directives import Draft, Issued
-from hqconsole.ledger.opening import ledger_from_bytes
 from hqconsole.store_row import StoreRow
-from tests.simulation.disks import Disk, Killed
+from tests.simulation.disks import Killed
 
 if TYPE_CHECKING:
     from tests.simulation.network import Session
@@ -47,7 +46,7 @@ class HeadOffice:
 
     def __init__(self, world: World, image: bytes) -> None:
         self.world = world
-        self.disk = Disk(ledger_from_bytes(image))
+        self.put_in_disk(image)
         self.desk: Desk | None = None
         self.session: Session | None = None
         self._inbound: list[Event] = []
@@ -67,8 +66,19 @@ class HeadOffice:
         """The hub starts; with `run` as the process that it was, on a machine put back whole."""
         if self.desk is not None:
             return
+        try:
+            self.desk = self.disk.run(lambda: self.make_desk(run))
+        except Killed:
+            self.come_back_later()
+            return
+        self._inbound = []
+        self._due_at = None
+        self._plan_connect(0.3)
+
+    def make_desk(self, run: str | None) -> Desk:
+        """A hub's protocol on the ledger as it is."""
         timeline = self.world.timeline
-        self.desk = Desk(
+        return Desk(
             self.ledger,
             self.world.topics,
             keyring=self.world.keys,
@@ -78,9 +88,6 @@ class HeadOffice:
             timing=TIMING,
             run=run,
         )
-        self._inbound = []
-        self._due_at = None
-        self._plan_connect(0.3)
 
     def kill(self) -> None:
         """The hub dies as with SIGKILL."""
@@ -102,7 +109,12 @@ class HeadOffice:
     def put_back(self, image: bytes) -> None:
         """The ledger becomes this older copy; the hub must not run."""
         assert self.desk is None
-        self.disk = Disk(ledger_from_bytes(image))
+        self.put_in_disk(image)
+
+    def put_in_disk(self, image: bytes) -> None:
+        """Begin with the content of this image."""
+        self.disk = self.world.disks.ledger(image)
+        self.disk.died = self.come_back_later
 
     def _plan_connect(self, most_seconds: float) -> None:
         desk, timeline = self.desk, self.world.timeline
@@ -158,7 +170,7 @@ class HeadOffice:
             return
         events, self._inbound = self._inbound, []
         try:
-            outgoing = desk.handle(events, now)
+            outgoing = self.disk.run(lambda: desk.handle(events, now))
         except Killed:
             self.world.counts["hub killed before a commit"] += 1
             self.come_back_later()

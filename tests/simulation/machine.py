@@ -18,9 +18,8 @@ from buswire.topics import Identity
 from buswire.trust import Trusted
 from storeagent.carrier import Carrier
 from storeagent.core import AgentCore, Event, Heard, Linked, Rang, Unlinked
-from storeagent.database import agent_database_from
 from storeagent.statements import Statements
-from tests.simulation.disks import Disk, Killed
+from tests.simulation.disks import Killed
 
 if TYPE_CHECKING:
     from tests.simulation.network import Session
@@ -123,12 +122,15 @@ class Machine:
 
     def put_in_disk(self, home: Home) -> None:
         """Begin with the content of this image; the old disk is gone."""
-        self.disk = Disk(agent_database_from(home.database))
+        self.disk = self.world.disks.device(str(self.identity), home.database)
+        self.disk.died = self._come_back_later
         self.joined = home.joined
         self.last_id = ""
-        self.statements = Statements(
-            self.disk.database, wall_clock=self.wall_clock, new_id=self._statement_id
-        )
+
+    @property
+    def statements(self) -> Statements:
+        """What a command on this machine works with."""
+        return Statements(self.disk.database, wall_clock=self.wall_clock, new_id=self._statement_id)
 
     def home(self) -> Home:
         """An image of the machine as it is."""
@@ -152,27 +154,35 @@ class Machine:
         """The machine has power; the agent starts, if it has joined; or goes on as it was."""
         if self.core is not None or self.gone:
             return
-        timeline = self.world.timeline
         self.powered = True
         if self.joined is None:
             return
-        self.core = AgentCore(
+        try:
+            self.core = self.disk.run(lambda: self.make_core(process))
+        except Killed:
+            self._come_back_later()
+            return
+        self._due_at = None
+        self._carrier = Carrier(_Wire(self), qos=0)  # type: ignore[arg-type]
+        self._inbound = []
+        self._plan_connect(0.3)
+
+    def make_core(self, process: Process | None) -> AgentCore:
+        """An agent's protocol on the database as it is."""
+        assert self.joined is not None
+        return AgentCore(
             self.disk.database,
             self.identity,
             self.world.topics,
             key=self.joined.key,
             trust=self.joined.trust,
-            draw=timeline.random.random,
-            new_id=timeline.new_id,
+            draw=self.world.timeline.random.random,
+            new_id=self.world.timeline.new_id,
             wall_clock=self.wall_clock,
             roles=self.roles,
             timing=TIMING,
             process=process,
         )
-        self._due_at = None
-        self._carrier = Carrier(_Wire(self), qos=0)  # type: ignore[arg-type]
-        self._inbound = []
-        self._plan_connect(0.3)
 
     def kill(self) -> None:
         """The agent dies as with SIGKILL; what it has saved stays."""
@@ -266,7 +276,7 @@ class Machine:
         events, self._inbound = self._inbound, []
         counts = self.world.counts
         try:
-            outgoing = core.handle(events, now)
+            outgoing = self.disk.run(lambda: core.handle(events, now))
         except Killed:
             counts["devices killed before a commit"] += 1
             self._come_back_later()

@@ -13,6 +13,7 @@ from buswire.topics import Identity, Topics
 from hqconsole.ledger import channels
 from hqconsole.store_row import StoreRow
 from tests.simulation.captured import CapturedBroker
+from tests.simulation.disks import Disks
 from tests.simulation.faults import Faults
 from tests.simulation.head_office import HeadOffice
 from tests.simulation.joining import Joining
@@ -46,7 +47,8 @@ _REST_SECONDS = 45.0
 class World:
     """Everything of one seed. Make it, then `run`."""
 
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+    def __init__(self, scenario: Scenario, seed: int, disks: Disks | None = None) -> None:
+        self.disks = Disks() if disks is None else disks
         self.scenario = scenario
         self.seed = seed
         self.counts: Counter[str] = Counter()

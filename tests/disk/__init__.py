@@ -1,0 +1,1 @@
+"""A disk that loses power and fails, beneath the SQLite library that the product loads."""
