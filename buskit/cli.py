@@ -131,6 +131,16 @@ class CommandGroup(click.Group):
                 raise
             show_error(f"{error.filename}: {error.strerror}")
             return 1
+        except Exception as error:
+            if type(error).__module__ != "sqlite3":
+                raise
+            from buskit.database_errors import DatabaseError, explained  # noqa: PLC0415 - seldom
+
+            cause = explained(error, "the database")
+            if not isinstance(cause, DatabaseError):
+                raise
+            show_error(str(cause), cause.hint)
+            return cause.exit_code
         return code if isinstance(code, int) else 0
 
 

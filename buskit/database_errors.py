@@ -93,6 +93,16 @@ def translate(
     raise error
 
 
+def explained(error: Exception, what: str, path: Path | None = None) -> Exception:
+    """Return the `DatabaseError` for what SQLite said; anything else as it is."""
+    if isinstance(error, sqlite3.Error):
+        try:
+            translate(error, what, path)
+        except (DatabaseError, sqlite3.Error) as better:
+            return better
+    return error
+
+
 def translate_os(error: OSError, what: str, path: Path | None) -> NoReturn:
     """Raise the `DatabaseError` for what the system said about the file itself."""
     if error.errno in _NO_ROOM:

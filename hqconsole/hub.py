@@ -28,7 +28,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from buskit.database import DatabaseBusy, DatabaseDamaged, DatabaseError, DatabaseFull
+from buskit.database import (
+    Database,
+    DatabaseBusy,
+    DatabaseDamaged,
+    DatabaseError,
+    DatabaseForeign,
+    DatabaseFull,
+    DatabaseNewer,
+)
+from buskit.database_errors import explained
 from buskit.doorbell import Doorbell
 from buskit.link import (
     Connected,
@@ -124,6 +133,12 @@ def _only_one(home: Path) -> Iterator[None]:
         lock.close()
 
 
+def _close_quietly(ledger: Database) -> None:
+    """Close what failed; that this fails as well is nothing new."""
+    with contextlib.suppress(DatabaseError, sqlite3.Error):
+        ledger.close()
+
+
 class HubProcess:
     """The daemon's loop, made to run once."""
 
@@ -148,6 +163,7 @@ class HubProcess:
         self._retry_at: float | None = None
         self._retries = 0
         self._dropped = 0
+        self._must_reopen = False
         self._changes = -1
         self._linked = False
         self._access_at = 0.0
@@ -217,9 +233,10 @@ class HubProcess:
     def _round(self) -> None:
         """Wait for something, take all that is there, save it, send what follows from it."""
         events = self._next_events()
-        if self._stopping:
-            return
-        now = time.monotonic()
+        if not self._stopping:
+            self._step(events, time.monotonic())
+
+    def _step(self, events: list[Event], now: float) -> None:
         if self._retry_at is not None:
             if now < self._retry_at:
                 return
@@ -292,9 +309,9 @@ class HubProcess:
         if retained:
             return  # the last word of one that may be long gone
         if not message.up:  # a will that came late must not stay as the last word
-            self._waiting.append(self._publication(self._desk.greeting()))
+            self._greet()
         elif (message.since_at, message.run) > (self._desk.since_at, self._desk.run):
-            self._waiting.append(self._publication(self._desk.greeting(message.run)))
+            self._greet(message.run)
         elif message.heard == self._desk.run:
             self._failure = HubError(
                 "another hub, older than this one, is at work on this broker",
@@ -302,19 +319,28 @@ class HubProcess:
             )
             self._stopping = True
         else:
-            self._waiting.append(self._publication(self._desk.greeting()))
+            self._greet()
+
+    def _greet(self, heard: str = "") -> None:
+        # It counts devices; where the ledger cannot be read, `_handle` finds that out as well.
+        with contextlib.suppress(sqlite3.Error):
+            self._waiting.append(self._publication(self._desk.greeting(heard)))
 
     def _handle(self, events: list[Event], now: float) -> None:
         try:
+            if self._must_reopen:
+                self._reopen()
+                events = [Linked() if self._linked else Unlinked()]
             outgoing = self._desk.handle(events, now)
+            self._changes = self._ledger.changes_by_others()
         except (DatabaseFull, DatabaseBusy) as error:
             self._pause(error, now)
             return
-        except DatabaseDamaged:
+        except (DatabaseDamaged, DatabaseForeign, DatabaseNewer):
             raise
         except (DatabaseError, sqlite3.OperationalError) as error:
-            self._pause(error, now)
-            self._reopen()
+            self._must_reopen = True
+            self._pause(explained(error, self._ledger.what, self._ledger.path), now)
             return
         if self._retry_at is not None:
             self._retry_at, self._retries = None, 0
@@ -322,7 +348,6 @@ class HubProcess:
         if self._dropped:
             self._say(f"{self._dropped} messages were too many at once; devices send them again")
             self._dropped = 0
-        self._changes = self._ledger.changes_by_others()
         self._waiting.extend(self._publication(publish) for publish in outgoing)
         self._pump()
 
@@ -392,16 +417,31 @@ class HubProcess:
         self._retries = min(self._retries + 1, 30)
         self._retry_at = now + wait * (0.5 + 0.5 * self._random.random())
         self._waiting.clear()
-        self._say(f"cannot save: {error}; trying again")
+        hint = getattr(error, "hint", None)
+        self._say(f"cannot save: {error}{f' ({hint})' if hint else ''}; trying again")
 
     def _reopen(self) -> None:
-        """Open the ledger anew, since nobody knows what a failing disk has kept."""
-        with contextlib.suppress(DatabaseError, sqlite3.Error):
-            self._ledger.close()
-        with contextlib.suppress(DatabaseBusy, DatabaseFull):
-            self._ledger = open_ledger(self._home)
+        """Open the ledger anew, since nobody knows what a failing disk has kept.
+
+        The old connection is closed last. As long as one is open, SQLite's index of the write-ahead
+        log says which transactions count. Without it a transaction whose sync failed would be read
+        back from the system's cache, and taken for one that is on the disk.
+
+        Raises:
+            DatabaseError: It cannot be used yet; everything is as it was.
+            sqlite3.Error: Likewise.
+        """
+        before = self._ledger, self._desk
+        self._ledger = open_ledger(self._home)
+        try:
             self._desk = self._make_desk(run=self._desk.run)
-            self._changes = -1
+        except BaseException:
+            _close_quietly(self._ledger)
+            self._ledger, self._desk = before
+            raise
+        _close_quietly(before[0])
+        self._must_reopen = False
+        self._changes = -1
 
     # --- odds and ends ---------------------------------------------------------------------------
 

@@ -24,12 +24,15 @@ from pathlib import Path
 from types import FrameType
 
 from buskit.database import (
+    Database,
     DatabaseBusy,
     DatabaseDamaged,
     DatabaseError,
-    DatabaseFailed,
+    DatabaseForeign,
     DatabaseFull,
+    DatabaseNewer,
 )
+from buskit.database_errors import explained
 from buskit.doorbell import Doorbell
 from buskit.link import (
     Connected,
@@ -144,6 +147,12 @@ def only_one(home: Path) -> Iterator[None]:
         lock.close()
 
 
+def _close_quietly(database: Database) -> None:
+    """Close what failed; that this fails as well is nothing new."""
+    with contextlib.suppress(DatabaseError, sqlite3.Error):
+        database.close()
+
+
 class AgentProcess:
     """The daemon's loop, made to run once."""
 
@@ -167,6 +176,7 @@ class AgentProcess:
         self._retry_at: float | None = None
         self._retries = 0
         self._held: list[Event] = []
+        self._must_reopen = False
         self._arrivals = 0
         self._changes = -1
         self._hooks: Hooks | None = None
@@ -229,9 +239,10 @@ class AgentProcess:
     def _round(self) -> None:
         """Wait for something, take all that is there, save it, send what follows from it."""
         events = self._next_events()
-        if self._stopping:
-            return
-        now = time.monotonic()
+        if not self._stopping:
+            self._step(events, time.monotonic())
+
+    def _step(self, events: list[Event], now: float) -> None:
         if self._retry_at is not None:
             self._held += [event for event in events if isinstance(event, Linked | Unlinked)]
             if now < self._retry_at:
@@ -298,23 +309,30 @@ class AgentProcess:
                 pass  # Published: the round sends what waits for room
 
     def _handle(self, events: list[Event], now: float) -> None:
-        welcome_at = self._core.last_welcome_at
         try:
+            if self._must_reopen:
+                self._reopen()
+                if self._link.connected and not any(isinstance(one, Linked) for one in events):
+                    events = [Linked(), *events]  # the new core does not know it
+            welcome_at = self._core.last_welcome_at
             outgoing = self._core.handle(events, now)
+            self._changes = self._database.changes_by_others()
         except (DatabaseFull, DatabaseBusy, OutboxFull) as error:
             self._pause(error, now)
             return
-        except DatabaseDamaged:
+        except (DatabaseDamaged, DatabaseForeign, DatabaseNewer):
             raise
-        except (DatabaseFailed, sqlite3.OperationalError) as error:
+        except (DatabaseError, sqlite3.OperationalError) as error:
+            self._must_reopen = True
+            self._pause(explained(error, self._database.what, self._database.path), now)
+            return
+        except Exception as error:
             self._pause(error, now)
-            self._reopen(now)
             return
         if self._retry_at is not None:
             self._retry_at, self._retries = None, 0
             self._say("the disk works again")
             self._status.problem = ""
-        self._changes = self._database.changes_by_others()
         if self._core.last_welcome_at != welcome_at:
             self._status.last_welcome_at = time.time()
             self._silence.heard(now)
@@ -337,33 +355,36 @@ class AgentProcess:
         wait = min(_RETRY_MOST_SECONDS, _RETRY_FIRST_SECONDS * 2**self._retries)
         self._retries = min(self._retries + 1, 30)
         self._retry_at = now + wait * (0.5 + 0.5 * self._random.random())
-        if self._status.problem != str(error):
-            self._say(f"cannot save: {error}; trying again")
-        self._status.problem = str(error)
+        hint = getattr(error, "hint", None)
+        problem = f"{error} ({hint})" if hint else str(error)
+        if self._status.problem != problem:
+            self._say(f"cannot save: {problem}; trying again")
+        self._status.problem = problem
         self._carrier.forget()
 
-    def _reopen(self, now: float) -> None:
-        """Open the database anew, since nobody knows what a failing disk has kept."""
-        with contextlib.suppress(DatabaseError, sqlite3.Error):
-            self._database.close()
-        try:
-            database = open_agent_database(database_path(self._home))
-        except DatabaseDamaged:
-            raise
-        except DatabaseError as error:
-            self._pause(error, now)
-            return
-        self._database = database
-        was_connected = self._link.connected
+    def _reopen(self) -> None:
+        """Open the database anew, since nobody knows what a failing disk has kept.
+
+        The old connection is closed last. As long as one is open, SQLite's index of the write-ahead
+        log says which transactions count. Without it a transaction whose sync failed would be read
+        back from the system's cache, and taken for one that is on the disk.
+
+        Raises:
+            DatabaseError: It cannot be used yet; everything is as it was.
+            sqlite3.Error: Likewise.
+        """
+        before = self._database, self._core
+        self._database = open_agent_database(database_path(self._home))
         try:
             self._core = self._make_core(process=self._core.process)
-        except (DatabaseError, sqlite3.Error) as error:
-            self._pause(error, now)
-            return
+        except BaseException:
+            _close_quietly(self._database)
+            self._database, self._core = before
+            raise
+        _close_quietly(before[0])
+        self._must_reopen = False
         self._arrivals = 0
         self._changes = -1
-        if was_connected:
-            self._held.append(Linked())
 
     # --- odds and ends ---------------------------------------------------------------------------
 
