@@ -143,9 +143,9 @@ def _die_in_step(chain: Chain, step: Step, tally: Tally) -> None:
         _note(tally, passed, "hub at a point" if victim is chain.hub else "agent at a point")
         began_at = time.monotonic()
         victim.start()
+        heard_again(chain, _till(chain), began_at, tally)
         if not step.ends:
             wait_until(is_over, seconds=45, what=f"{step.name} after it died: {passed[-1]}")
-        heard_again(chain, _till(chain), began_at, tally)
     tally.wrong.append(f"{step.name} does not come to an end")
 
 

@@ -21,6 +21,9 @@ STORES = ("S001", "S002", "S003")
 AT_ONCE = 4
 """So many chains live side by side: most of the time each waits for something."""
 
+SETTLES_SECONDS = 60.0
+"""What has not arrived by then, with everything running, never will."""
+
 
 @dataclass
 class Tally:
@@ -104,10 +107,10 @@ def _run_one(folder: Path, seed: int, part: Part, stores: Sequence[str]) -> Tall
 def judge(chain: Chain, tally: Tally) -> None:
     """Let a chain finish all its work, and hold the journal against the databases."""
     try:
-        chain.wait_settled(seconds=60)
+        chain.wait_settled(seconds=SETTLES_SECONDS)
         chain.wait_online()
         load.finish(chain)
-        chain.wait_settled(seconds=60)
+        chain.wait_settled(seconds=SETTLES_SECONDS)
     except AssertionError as error:
         tally.wrong.append(str(error))
     account = chain.account()
