@@ -24,7 +24,6 @@ from buskit.errors import KitError
 # On Windows a locked byte cannot be read by others, so the pid and the lock are kept apart.
 _LOCKED_BYTE = 1 << 30
 _PID_BYTES = 20
-_NOTE_SECONDS = 0.5
 
 if sys.platform == "win32":
     import msvcrt
@@ -46,6 +45,10 @@ if sys.platform == "win32":
         os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 
+    def _read_note(descriptor: int) -> bytes:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return os.read(descriptor, _PID_BYTES)
+
 else:
     import fcntl
 
@@ -61,6 +64,9 @@ else:
 
     def _unlock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def _read_note(descriptor: int) -> bytes:
+        return os.pread(descriptor, _PID_BYTES, 0)
 
 
 class LockBusy(KitError):  # noqa: N818 - it names the state it was found in
@@ -94,7 +100,6 @@ class FileLock:
         self._turn = threading.Lock()
         self._descriptor: int | None = None
         self._owner: int | None = None
-        self._note_at = 0.0
 
     @property
     def locked(self) -> bool:
@@ -215,18 +220,17 @@ class FileLock:
             self._turn.release()
             return
         self._owner = threading.get_ident()
-        now = time.monotonic()
-        if now >= self._note_at:  # a courtesy, that must not slow down who locks again and again
-            self._note_at = now + _NOTE_SECONDS
-            with contextlib.suppress(OSError):  # a full disk may refuse it
-                self._note_pid()
+        try:
+            self._note_pid()
+        except OSError:
+            pass
 
     def _note_pid(self) -> None:
         line = b"%-*d" % (_PID_BYTES - 1, os.getpid()) + b"\n"
         descriptor = self._open()
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        # Each time, or who stands still holding it would pass for whoever had it a moment before.
         # Mostly it is ours already; not writing it again keeps the disk asleep.
-        if os.read(descriptor, _PID_BYTES) != line:
+        if _read_note(descriptor) != line:
             os.lseek(descriptor, 0, os.SEEK_SET)
             os.write(descriptor, line)
 

@@ -1,5 +1,6 @@
 """File locks: one holder among processes, threads and instances, whatever becomes of the holder."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -93,6 +94,20 @@ def test_asking_twice_in_one_thread_is_a_programming_error(tmp_path: Path) -> No
     assert not lock.locked
     with pytest.raises(RuntimeError, match="is not locked here"):
         lock.release()
+
+
+def test_whoever_takes_it_again_is_the_one_who_is_named(tmp_path: Path) -> None:
+    """A holder that another one has preceded by a moment is named by its own pid."""
+    path = tmp_path / "x.lock"
+    ours = FileLock(path)
+    ours.acquire()
+    ours.release()
+    end(hold(path))
+    ours.acquire()
+    with pytest.raises(LockBusy) as caught:
+        FileLock(path).acquire(timeout_seconds=0.05)
+    assert caught.value.pid == os.getpid()
+    ours.release()
 
 
 def test_the_time_limit_names_the_process_that_holds_it(tmp_path: Path) -> None:
