@@ -55,6 +55,7 @@ from buswire.messages import (
     Snapshot,
     Welcome,
 )
+from buswire.patience import Patience
 from buswire.topics import Channel
 from buswire.uplink import Settled, UplinkWriter
 
@@ -116,6 +117,7 @@ class DeviceMachine:
         self._roles = list(roles)
         self._version = version
         self._timing = timing or Timing()
+        self._patience = Patience(self._timing, draw)
         self._install = saved.install
         self.set_version = saved.set_version
         self.cursors: dict[Channel, Cursor] = dict(saved.cursors)
@@ -136,7 +138,6 @@ class DeviceMachine:
         self._heard_run: str | None = None
         self._nonce: str | None = None
         self._asking = False
-        self._asks = 0
         self._ask_at: float | None = None
         self._reason = ""
         self._challenge = ""
@@ -158,7 +159,6 @@ class DeviceMachine:
         """The link is up: subscribe, and say hello."""
         self._linked = True
         self._forget_link()
-        self._asks = 0
         self._ask(now, self._timing.connect_jitter_seconds, "connected")
         return [Listen(self.region, tuple(self.cursors))]
 
@@ -230,6 +230,7 @@ class DeviceMachine:
         self.welcomed = False
         self._asking = False
         self._nonce = None
+        self._patience.begin()
         self._welcome = None
         self._pages = {}
         self._through = None
@@ -252,11 +253,7 @@ class DeviceMachine:
             self._reason = reason
 
     def _hello(self, now: float) -> Send:
-        backoff = min(
-            self._timing.retry_most_seconds, self._timing.retry_first_seconds * 2**self._asks
-        )
-        self._ask_at = now + backoff * (0.5 + 0.5 * self._draw())
-        self._asks = min(self._asks + 1, 30)
+        self._ask_at = now + self._patience.ask(self._nonce)
         self._asking = True
         self._progress = False
         self._said_at = now
@@ -292,7 +289,7 @@ class DeviceMachine:
     def _answered(self, now: float, *, more: bool = False) -> None:
         """The latest hello is answered in full."""
         self._asking = False
-        self._asks = 0
+        self._patience.begin()
         self._nonce = None
         self._welcome = None
         self._pages = {}
@@ -328,12 +325,13 @@ class DeviceMachine:
     # --- HQ's answers ----------------------------------------------------------------------------
 
     def _on_welcome(self, message: Welcome, now: float) -> list[Effect]:
+        self._wait_for_later_answers(message.nonce, 0, now)
         if message.nonce != self._nonce or self._welcome is not None:
             return []
         self._challenge = ""
         if message.mode == "later":
             self._nonce = None
-            self._asks = 0
+            self._patience.renew()
             self._ask_at = now + max(message.later_seconds, 1.0) * (1.0 + self._draw())
             return []
         # To be put off is no news: who is put off for ever is to notice.
@@ -360,7 +358,7 @@ class DeviceMachine:
             Learn(message.answers, message.want, message.store, message.lost, message.forgot)
         )
         if message.mode == "snapshot":
-            self._ask_at = now + self._retry_after_progress()
+            self._ask_at = now + self._patience.rest()
             effects += self._finish_snapshot(now)
             return effects
         if channels.keys() != self.cursors.keys() or message.set_version != self.set_version:
@@ -390,15 +388,9 @@ class DeviceMachine:
                 self._ask(now, message.spread_seconds, "a new run of HQ")
         return []
 
-    def _retry_after_progress(self) -> float:
-        """How long the rest of an answer may take: the longer, the more hellos it took already.
-
-        On a slow link a page may take longer than the first patience. Asking again makes what has
-        arrived of the old answer void, so who never grew more patient would never be answered.
-        """
-        growth = 2.0 ** max(0, self._asks - 1)
-        longest = min(self._timing.retry_most_seconds, self._timing.retry_first_seconds * growth)
-        return longest * (1.0 + self._draw())
+    def _wait_for_later_answers(self, nonce: str, part: int, now: float) -> None:
+        if self._patience.is_under_way(nonce, part) and self._asking and self._ask_at is not None:
+            self._ask_at = max(self._ask_at, now + self._patience.rest())
 
     def _check_replay(self, now: float) -> None:
         if self._through is None:
@@ -407,15 +399,16 @@ class DeviceMachine:
             self.cursors.get(channel, START).seq < to.seq for channel, to in self._through.items()
         )
         if behind:
-            self._ask_at = now + self._retry_after_progress()
+            self._ask_at = now + self._patience.rest()
         else:
             self._answered(now, more=self._more)
 
     def _on_page(self, message: Snapshot, now: float) -> list[Effect]:
+        self._wait_for_later_answers(message.nonce, message.page, now)
         if message.nonce != self._nonce:
             return []
         self._pages[message.answer, message.page] = message
-        self._ask_at = now + self._retry_after_progress()
+        self._ask_at = now + self._patience.rest()
         return self._finish_snapshot(now)
 
     def _finish_snapshot(self, now: float) -> list[Effect]:
