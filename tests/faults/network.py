@@ -17,6 +17,7 @@ from tests.faults.rows import Row
 from tests.helpers.waiting import TIME_SCALE, wait_until
 from tests.net.proxy import Lane
 from tests.net.reach import HUB, KEEPALIVE_SECONDS, ReachedChain
+from tests.processes.chain import Chain
 
 STORES = ("S001", "S002", "S003", "S004")
 PARTITIONS = 260
@@ -52,6 +53,7 @@ _PASSING: dict[str, Callable[[Random], dict[str, Any]]] = {
     "slow": lambda _: dict.fromkeys(("up", "down"), Lane(bytes_per_second=BITS_64K)),
     "dribble": lambda draw: dict.fromkeys(("up", "down"), Lane(piece_bytes=draw.randint(1, 9))),
 }
+KINDS = (*_LASTING, *_PASSING, "cut", "reset")
 _CUTTING = {"refuse", "slam", "silent", "breaks"}
 """What is felt by new connections only, so the present ones are ended first."""
 _SILENT = {"stall", "half-open up", "half-open down"}
@@ -96,7 +98,7 @@ def network(seed: int, share: float) -> Row:
     return row
 
 
-def judge(chain: ReachedChain, row: Row) -> None:
+def judge(chain: Chain, row: Row) -> None:
     """Finish all work, wait until nothing is on its way, and hold the journal against the rest."""
     try:
         chain.wait_settled(seconds=PATIENCE_SECONDS)
@@ -126,7 +128,7 @@ def _partition(chain: ReachedChain, draw: Random, row: Row, tally: Tally, *, tim
     while row.times < begun + times:
         number, victims = next(rounds)
         work(chain, draw)
-        kinds = {name: draw.choice([*_LASTING, *_PASSING, "cut", "reset"]) for name in victims}
+        kinds = {name: draw.choice(KINDS) for name in victims}
         if number % 12 == 0:  # held until both sides have noticed
             kinds = dict.fromkeys(victims, draw.choice(sorted(_SILENT)))
         time.sleep(draw.choice((0.0, 0.0, 0.05)) * draw.random())
@@ -167,7 +169,7 @@ def begin(chain: ReachedChain, name: str, kind: str, draw: Random) -> None:
         proxy.cut(by_reset=draw.random() < 0.5)
 
 
-def work(chain: ReachedChain, draw: Random) -> None:
+def work(chain: Chain, draw: Random) -> None:
     """Let HQ and the stores say things."""
     if draw.random() < 0.5:
         chain.issue(*draw.choice(((), draw.sample(chain.stores, 1))))
@@ -180,11 +182,13 @@ def work(chain: ReachedChain, draw: Random) -> None:
             chain.say(till, item, draw.choice(("read", "done", "done")))
 
 
-def _under_way(chain: ReachedChain) -> bool:
+def _under_way(chain: Chain) -> bool:
     return bool(chain.undelivered() or any(one.unacknowledged() for one in chain.tills.values()))
 
 
-def recovery(chain: ReachedChain, victims: list[str], row: Row) -> float:
+def recovery(
+    chain: Chain, victims: list[str], row: Row, *, most_seconds: float = RECOVERY_MOST_SECONDS
+) -> float:
     """How long until what is said now arrives, from every device that was cut off."""
     began_at = time.monotonic()
     tills = [chain.tills[name] for name in victims if name != HUB]
@@ -197,7 +201,7 @@ def recovery(chain: ReachedChain, victims: list[str], row: Row) -> float:
     except AssertionError as error:
         row.wrong.append(f"{error} after {victims}")
     seconds = time.monotonic() - began_at
-    if seconds > RECOVERY_MOST_SECONDS * TIME_SCALE:
+    if seconds > most_seconds * TIME_SCALE:
         row.wrong.append(f"{seconds:.1f} s until the first thing arrived after {victims}")
     return seconds
 

@@ -90,3 +90,9 @@ class ReachedChain(Chain):
         """The hub and all devices."""
         yield self.hub
         yield from self.tills.values()
+
+
+def is_online(chain: Chain, store: str) -> bool:
+    """Whether HQ believes that a device of the store is there."""
+    device = "device JOIN store ON store.no = store_no WHERE store.id = ?"
+    return bool(chain.rows(f"SELECT max(online) FROM {device}", store)[0][0])
