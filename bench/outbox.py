@@ -29,7 +29,9 @@ def run(setting: Setting) -> Sequence[Figure]:
     theirs: list[float] = []
     with Agent(home) as agent:
         agent.alert("replenishment", sku="0", on_hand=3, reorder_point=12)
-        row = agent._database.connection.execute("SELECT * FROM act").fetchone()  # type: ignore[union-attr]
+        row = agent._database.connection.execute(
+            "SELECT position, id, kind, said_at, total_bytes, data FROM act"
+        ).fetchone()  # type: ignore[union-attr]
         _insert(bare, row, 1)
         for burst in range(setting.pick(50, 6)):
             sides = [(ours, agent), (theirs, bare)]

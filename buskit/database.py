@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from buskit.crash_points import crash_point
-from buskit.database_check import first_damage
+from buskit.database_check import first_damage, has_tables_of
 from buskit.database_copy import copy_database
 from buskit.database_errors import (
     DAMAGED_HINT,
@@ -72,7 +72,8 @@ __all__ = [
     "open_database",
 ]
 
-_LOOK_SECONDS = 0.01
+LOOK_SECONDS = 0.01
+"""For so long a file that was looked at is believed to be still the one of its name."""
 # What reading a damaged row can end with, in SQLite and in whoever takes it for what it should be.
 _BY_DAMAGE = (sqlite3.Error, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 # The write-ahead log is cut back to this after a checkpoint; a huge import would leave it huge.
@@ -131,6 +132,18 @@ class Database:
             identify(connection, path, terms)
             database = cls(connection, path, terms)
             database._set_up(terms)
+        except (sqlite3.OperationalError, DatabaseNewer) as error:
+            damaged = _header_is_damaged(connection, terms)
+            _give_up(connection, database)
+            if damaged:
+                how = "its header is not as it was written"
+                label = named(terms.what, path)
+                raise DatabaseDamaged(
+                    f"{label} is damaged: {how}", hint=terms.hint_damaged
+                ) from error
+            if isinstance(error, DatabaseError):
+                raise
+            translate(error, terms.what, path, terms.hint_damaged)
         except sqlite3.Error as error:
             _give_up(connection, database)
             translate(error, terms.what, path, terms.hint_damaged)
@@ -313,7 +326,7 @@ class Database:
         return DatabaseDamaged(f"{self._named()} is damaged: {how}", hint=hint)
 
     def explain(self, error: BaseException) -> None:
-        """Look whether damage of the file explains an error; cheap for those that it cannot.
+        """Look whether damage of the file explains an error; reads all of it where it might.
 
         Raises:
             DatabaseDamaged: It does.
@@ -326,7 +339,17 @@ class Database:
         except DatabaseDamaged as damaged:
             raise damaged from error
         except (DatabaseError, sqlite3.Error):
-            return
+            return  # what is known already is the better word
+
+    def tell(self, error: BaseException) -> None:
+        """Raise what people should be told of an error; return where it is no matter of the file.
+
+        Raises:
+            DatabaseError: Instead of it.
+        """
+        self.explain(error)
+        if isinstance(error, sqlite3.Error):
+            self._translate(error)
 
     def backup(self, target_path: str | Path) -> None:
         """Copy the database as it is now into one file, while others go on reading and writing.
@@ -374,9 +397,7 @@ class Database:
     ) -> None:
         try:
             if error is not None:
-                self.explain(error)
-                if isinstance(error, sqlite3.Error):
-                    self._translate(error)
+                self.tell(error)
         finally:
             self.close()
 
@@ -436,7 +457,7 @@ class Database:
         now = time.monotonic()
         if now < self._look_at:
             return
-        self._look_at = now + _LOOK_SECONDS
+        self._look_at = now + LOOK_SECONDS
         if self._name is not None and file_identity(self._name) != self._file:
             self._broken = "the file was replaced by another one"
             raise DatabaseFailed(
@@ -531,6 +552,19 @@ def open_database(
         translate_os(error, what, file)
     terms = Terms(migrations, application_id, what, hint_create, create, busy_seconds, hint_damaged)
     return Database._begin(connection, file, terms)  # noqa: SLF001
+
+
+def _header_is_damaged(connection: sqlite3.Connection, terms: Terms) -> bool:
+    """Whether what cannot be opened has all of our tables: then it is one of ours."""
+    try:
+        roll_back(connection)
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        found = int(connection.execute("PRAGMA application_id").fetchone()[0])
+        if found != terms.application_id or version == len(terms.migrations):
+            return False
+        return has_tables_of(connection, terms.migrations)
+    except sqlite3.Error:
+        return False
 
 
 def _give_up(connection: sqlite3.Connection, database: Database | None) -> None:

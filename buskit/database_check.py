@@ -22,7 +22,7 @@ def first_damage(
         sqlite3.Error: It cannot even be looked at.
     """
     expected = _expected_schema(migrations)
-    if [tuple(row) for row in connection.execute(_SCHEMA)] != expected:
+    if _schema(connection) != expected:
         return "its tables are not those of this program"
     found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")]
     if found != ["ok"]:
@@ -34,6 +34,15 @@ def first_damage(
             if wrong:
                 return f"{wrong} rows of its table {table} are not as they were written"
     return ""
+
+
+def has_tables_of(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> bool:
+    """Whether all tables are as these migrations make them.
+
+    Raises:
+        sqlite3.Error: They cannot even be looked at.
+    """
+    return _schema(connection) == _expected_schema(migrations)
 
 
 def _rows_that_do_not_fit(
@@ -50,6 +59,10 @@ def _expected_schema(migrations: Sequence[Migration]) -> list[tuple[str, ...]]:
             fresh.execute("BEGIN")
             apply_migration(fresh, migration)
             fresh.execute("COMMIT")
-        return [tuple(row) for row in fresh.execute(_SCHEMA)]
+        return _schema(fresh)
     finally:
         fresh.close()
+
+
+def _schema(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
+    return [tuple(row) for row in connection.execute(_SCHEMA)]

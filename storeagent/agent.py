@@ -6,6 +6,8 @@ it onto the link, and what happens when the disk fails. Must not know what any m
 Invariants:
 - The main thread owns database and core. The link's thread only hands over.
 - What has gathered is one batch, one transaction; then it is sent.
+- A damaged database is set aside, at the start or whenever it is found to be, and the daemon goes
+  on with another one (`mending`).
 - While the disk takes nothing, the link stays up, what arrives is dropped (the protocol asks for it
   again), and the daemon tries again by itself.
 """
@@ -48,6 +50,7 @@ from buskit.link import (
 from buskit.locks import FileLock, LockBusy
 from buskit.terminal import narrate
 from buswire.device import Process
+from buswire.messages import LOGS
 from storeagent.carrier import Carrier
 from storeagent.core import (
     AgentCore,
@@ -62,6 +65,9 @@ from storeagent.database import database_path, open_agent_database
 from storeagent.errors import AgentError, OutboxFull
 from storeagent.hooks import Hooks
 from storeagent.keys import DeviceKey, read_key, tls_settings
+from storeagent.memory import Memory
+from storeagent.mending import clear_suspicion, file_id, is_suspected, mend, report
+from storeagent.outbox import Outbox
 from storeagent.own_names import own_version
 from storeagent.settings import LOCK_NAME, AgentSettings, read_agent_settings
 from storeagent.silence import Silence, not_heard_words
@@ -147,6 +153,10 @@ def only_one(home: Path) -> Iterator[None]:
         lock.close()
 
 
+def _new_id() -> str:
+    return os.urandom(16).hex()
+
+
 def _close_quietly(database: Database) -> None:
     """Close what failed; that this fails as well is nothing new."""
     with contextlib.suppress(DatabaseError, sqlite3.Error):
@@ -177,6 +187,7 @@ class AgentProcess:
         self._retries = 0
         self._held: list[Event] = []
         self._must_reopen = False
+        self._damage = ""
         self._arrivals = 0
         self._changes = -1
         self._hooks: Hooks | None = None
@@ -190,12 +201,16 @@ class AgentProcess:
         """Work until a signal comes.
 
         Raises:
-            DatabaseError: The database cannot be opened at the start, or is damaged.
+            DatabaseError: The database cannot be opened at the start, or it is damaged and another
+                one cannot be begun.
         """
-        self._database = open_agent_database(database_path(self._home))
+        before = read_status(self._home)
+        self._status.file, self._status.heads = before.file, before.heads
+        self._database = self._open()
         try:
             self._core = self._make_core(process=None)
-            self._begin_silence()
+            self._look_back(before)
+            self._begin_silence(before)
             bye = self._publication(self._core.bye())
             loop = LinkLoop("link")
             self._link = Link(
@@ -203,9 +218,7 @@ class AgentProcess:
             )
             self._carrier = Carrier(self._link, qos=self._settings.qos)
             bell = self._open_doorbell(loop)
-            if self._settings.hook is not None:
-                self._hooks = Hooks(self._home, self._settings.hook, say=self._say)
-                self._hooks.start()
+            self._start_hooks()
             self._link.start()
             self._say(f"{self._settings.identity} runs in {self._home}")
             try:
@@ -248,7 +261,12 @@ class AgentProcess:
             if now < self._retry_at:
                 self._tell_status()
                 return
+            if self._damage:
+                self._mend(self._damage, now)
+                return
             events, self._held = [*self._held, Rang()], []
+        if is_suspected(self._home):
+            self._look_for_damage(now)
         due = self._core.next_at()
         if events or self._others_wrote() or (due is not None and due <= now):
             self._handle(events, now)
@@ -317,17 +335,20 @@ class AgentProcess:
             welcome_at = self._core.last_welcome_at
             outgoing = self._core.handle(events, now)
             self._changes = self._database.changes_by_others()
+            self._status.heads = self._core.outbox.heads()
         except (DatabaseFull, DatabaseBusy, OutboxFull) as error:
             self._pause(error, now)
             return
-        except (DatabaseDamaged, DatabaseForeign, DatabaseNewer):
+        except (DatabaseForeign, DatabaseNewer):
             raise
-        except (DatabaseError, sqlite3.OperationalError) as error:
-            self._must_reopen = True
-            self._pause(explained(error, self._database.what, self._database.path), now)
-            return
         except Exception as error:
-            self._pause(error, now)
+            if why := self._damage_behind(error):
+                self._mend(why, now)
+            elif isinstance(error, DatabaseError | sqlite3.DatabaseError):
+                self._must_reopen = True
+                self._pause(explained(error, self._database.what, self._database.path), now)
+            else:
+                self._pause(error, now)
             return
         if self._retry_at is not None:
             self._retry_at, self._retries = None, 0
@@ -376,6 +397,7 @@ class AgentProcess:
         before = self._database, self._core
         self._database = open_agent_database(database_path(self._home))
         try:
+            self._database.check(but_sums_of=LOGS)
             self._core = self._make_core(process=self._core.process)
         except BaseException:
             _close_quietly(self._database)
@@ -386,7 +408,113 @@ class AgentProcess:
         self._arrivals = 0
         self._changes = -1
 
+    # --- when the database is damaged ------------------------------------------------------------
+
+    def _open(self) -> Database:
+        """Open the database and look at all of it; a damaged one is set aside for a new one.
+
+        Raises:
+            DatabaseError: It cannot be opened, or not be set aside.
+        """
+        clear_suspicion(self._home)
+        try:
+            database = open_agent_database(database_path(self._home))
+            try:
+                database.check(but_sums_of=LOGS)
+            except BaseException:
+                _close_quietly(database)
+                raise
+        except DatabaseDamaged as damaged:
+            return self._open_another(str(damaged))
+        return database
+
+    def _open_another(self, why: str) -> Database:
+        self._say(why)
+        mended = mend(
+            self._home,
+            limits=self._settings.limits,
+            why=why,
+            at=time.time(),
+            new_id=_new_id,
+            heads=self._status.heads,
+        )
+        self._say(f"{mended.words()}; what head office has comes back from there")
+        database = open_agent_database(database_path(self._home))
+        self._status.file = file_id(Memory(database))
+        self._status.heads = Outbox(database).heads()
+        self._damage = ""
+        return database
+
+    def _damage_behind(self, error: Exception) -> str:
+        """What is damaged, if that led to an error; empty if not."""
+        try:
+            self._database.explain(error)
+            if isinstance(error, DatabaseDamaged):
+                # A single read that failed looks the same to SQLite: the whole file must tell.
+                self._database.check()
+        except DatabaseDamaged as damaged:
+            return str(damaged)
+        except (DatabaseError, sqlite3.Error):
+            return ""  # the disk fails, and what is on it may be unharmed
+        return ""
+
+    def _look_for_damage(self, now: float) -> None:
+        """Look at all of the database, since a command has found damage in it."""
+        clear_suspicion(self._home)
+        try:
+            self._database.check()
+        except DatabaseDamaged as damaged:
+            self._mend(str(damaged), now)
+        except (DatabaseError, sqlite3.Error) as error:
+            self._pause(error, now)
+
+    def _mend(self, why: str, now: float) -> None:
+        """Set the database aside and go on with another one; the link stays up."""
+        if self._hooks is not None:
+            self._hooks.stop()
+        _close_quietly(self._database)
+        try:
+            self._database = self._open_another(why)
+            self._core = self._make_core(process=self._core.process)
+        except (DatabaseError, sqlite3.Error, OutboxFull) as error:
+            self._damage = why
+            self._pause(error, now)
+            return
+        self._must_reopen = False
+        self._arrivals = 0
+        self._changes = -1
+        if self._link.connected:
+            self._held.append(Linked())
+        self._retry_at = now
+        self._start_hooks()
+
+    def _look_back(self, before: DaemonStatus) -> None:
+        """Tell HQ when entries are gone that were here when the last daemon ran."""
+        heads = self._core.outbox.heads()
+        self._status.file, self._status.heads = file_id(self._core.memory), heads
+        gone = sum(max(0, head - heads.get(log, 0)) for log, head in before.heads.items())
+        if before.file != self._status.file or not gone:
+            return
+        words = (
+            f"the database is an older one than the last daemon had: the latest {gone} entries are"
+            " gone, and those that head office has not acknowledged may be lost"
+        )
+        self._say(words)
+        with self._database.write():
+            report(
+                self._core.outbox,
+                "its database is an older one",
+                words,
+                at=time.time(),
+                new_id=_new_id(),
+            )
+
     # --- odds and ends ---------------------------------------------------------------------------
+
+    def _start_hooks(self) -> None:
+        if self._settings.hook is not None:
+            self._hooks = Hooks(self._home, self._settings.hook, say=self._say)
+            self._hooks.start()
 
     def _make_core(self, *, process: Process | None) -> AgentCore:
         settings = self._settings
@@ -397,7 +525,7 @@ class AgentProcess:
             key=self._signing_key,
             trust=self._key.trust,
             draw=self._random.random,
-            new_id=lambda: os.urandom(16).hex(),
+            new_id=_new_id,
             wall_clock=time.time,
             roles=settings.roles,
             version=own_version(),
@@ -437,9 +565,8 @@ class AgentProcess:
         loop.call(lambda: loop.watch(bell.fileno(), 1, rang))  # 1 is EVENT_READ
         return bell
 
-    def _begin_silence(self) -> None:
+    def _begin_silence(self, before: DaemonStatus) -> None:
         """Take over from the process before this one since when head office is not heard."""
-        before = read_status(self._home)
         last_at = before.last_welcome_at
         self._status.last_welcome_at = (
             self._core.memory.welcome_at() if last_at is None else last_at

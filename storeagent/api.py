@@ -12,8 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from buskit.database import Database, DatabaseFailed
+from buskit.database import Database, DatabaseDamaged, DatabaseFailed
 from buskit.doorbell import Bell
+from buswire.errors import BusError
 from storeagent.database import database_path, open_agent_database
 from storeagent.limits import read_limits
 from storeagent.scripts import Recorded, Scripts
@@ -132,8 +133,8 @@ class Agent:
         from storeagent import work  # noqa: PLC0415 - time zones, which an alert does not need
 
         now_at = time.time()
-        with self._lock:
-            statements = self._staff(self._open())
+        with self._working() as database:
+            statements = self._staff(database)
             zone = work.zone_of(statements.facts().timezone)
             items = statements.inbox.items(everything=everything)
         return [work.as_dict(item, zone, now_at) for item in work.in_order(items, zone, now_at)]
@@ -146,8 +147,8 @@ class Agent:
         """
         from storeagent import work as words  # noqa: PLC0415 - as in `inbox`
 
-        with self._lock:
-            statements = self._staff(self._open())
+        with self._working() as database:
+            statements = self._staff(database)
             item = statements.find(str(work))
             zone = words.zone_of(statements.facts().timezone)
             data = statements.inbox.directive_data(item.delivery.directive)
@@ -155,22 +156,22 @@ class Agent:
 
     def facts(self) -> "StoreFacts":
         """What head office says about this store: name, region, time zone."""
-        with self._lock:
-            return self._staff(self._open()).facts()
+        with self._working() as database:
+            return self._staff(database).facts()
 
     def hearing(self) -> "HqHeard":
         """Whether head office is heard, and when it last answered."""
         from storeagent.memory import Memory  # noqa: PLC0415 - an alert does not need it
         from storeagent.status import how_heard  # noqa: PLC0415
 
-        with self._lock:
-            last_at = Memory(self._open()).welcome_at()
+        with self._working() as database:
+            last_at = Memory(database).welcome_at()
         return how_heard(self.home, last_saved_at=last_at, now_at=time.time())
 
     def counts(self) -> dict[str, int]:
         """How much is to do, is unsure, and waits for head office in each log."""
-        with self._lock:
-            statements = self._staff(self._open())
+        with self._working() as database:
+            statements = self._staff(database)
             return {
                 "todo": statements.inbox.todo_count(),
                 "unsure": statements.inbox.unsure_count(),
@@ -224,29 +225,57 @@ class Agent:
         self.close()
 
     def _about(self, work: str | int, say: "Callable[[Statements, str, str], T]") -> T:
-        with self._lock:
-            try:
-                statements = self._staff(self._open())
-                delivery = statements.find(str(work)).delivery
-                said = say(statements, delivery.directive, delivery.role)
-            except DatabaseFailed:
-                self._close()  # the file was replaced, or its disk failed: begin anew next time
-                raise
+        with self._working() as database:
+            statements = self._staff(database)
+            delivery = statements.find(str(work)).delivery
+            said = say(statements, delivery.directive, delivery.role)
             self._bell.ring()
         return said
 
     def _script(self, say: Callable[[Scripts], T]) -> T:
-        with self._lock:
-            try:
-                if self._scripts is None:
-                    limits = read_limits(self.home)
-                    self._scripts = Scripts(self._open(), wall_clock=time.time, limits=limits)
-                said = say(self._scripts)
-            except DatabaseFailed:
-                self._close()  # as above
-                raise
+        with self._working() as database:
+            if self._scripts is None:
+                limits = read_limits(self.home)
+                self._scripts = Scripts(database, wall_clock=time.time, limits=limits)
+            said = say(self._scripts)
             self._bell.ring()
         return said
+
+    def _working(self) -> "_Working":
+        return _Working(self)
+
+    def _begin(self) -> Database:
+        self._lock.acquire()
+        try:
+            return self._open()
+        except BaseException as error:
+            self._end(error)
+            raise
+
+    def _end(self, error: BaseException | None) -> None:
+        """Let the next thread in; what went wrong may be the file's fault."""
+        try:
+            if error is not None:
+                self._judge(error)
+        finally:
+            self._lock.release()
+
+    def _judge(self, error: BaseException) -> None:
+        if isinstance(error, DatabaseFailed):
+            self._close()  # the file was replaced, or its disk failed: begin anew next time
+            return
+        try:
+            if isinstance(error, DatabaseDamaged):
+                raise error
+            if self._database is not None and not isinstance(error, BusError):
+                self._database.tell(error)
+        except DatabaseDamaged:
+            from storeagent.mending import suspect  # noqa: PLC0415 - as far as it ever comes
+
+            suspect(self.home)
+            self._bell.ring()
+            self._close()
+            raise
 
     def _staff(self, database: Database) -> "Statements":
         from storeagent.statements import Statements  # noqa: PLC0415 - an alert does not need it
@@ -263,3 +292,23 @@ class Agent:
         self._bell.close()
         if database is not None:
             database.close()
+
+
+class _Working:
+    """The block in which a call has the database; a generator would cost each call more."""
+
+    __slots__ = ("_agent",)
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def __enter__(self) -> Database:
+        return self._agent._begin()  # noqa: SLF001 - half of it
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._agent._end(error)  # noqa: SLF001

@@ -15,11 +15,20 @@ Invariants:
 import sqlite3
 from pathlib import Path
 
-from buskit.database import Database, DatabaseDamaged, Migration, open_database
+from buskit.database import (
+    Database,
+    DatabaseDamaged,
+    DatabaseForeign,
+    DatabaseMissing,
+    Migration,
+    open_database,
+)
 from buskit.row_sums import row_sum
 
 APPLICATION_ID = 0x53424131  # "SBA1"
 FILE_NAME = "agent.db"
+KEY_NAME = "device.key"
+"""The key file, which a joining writes last: beside it there was a database."""
 
 _LOG = """
 CREATE TABLE {log} (
@@ -222,17 +231,24 @@ def open_agent_database(
     Raises:
         DatabaseError: See `buskit.database.open_database`.
     """
-    return open_database(
-        path,
-        MIGRATIONS,
-        application_id=APPLICATION_ID,
-        what=WHAT,
-        hint_create="ask head office for a bundle, then: storeagent join BUNDLE",
-        create=create,
-        busy_seconds=busy_seconds,
-        any_thread=any_thread,
-        hint_damaged=HINT_DAMAGED,
-    )
+    try:
+        return open_database(
+            path,
+            MIGRATIONS,
+            application_id=APPLICATION_ID,
+            what=WHAT,
+            hint_create="ask head office for a bundle, then: storeagent join BUNDLE",
+            create=create,
+            busy_seconds=busy_seconds,
+            any_thread=any_thread,
+            hint_damaged=HINT_DAMAGED,
+        )
+    except (DatabaseMissing, DatabaseForeign) as error:
+        if Path(path).with_name(KEY_NAME).exists():
+            gone = isinstance(error, DatabaseMissing)
+            how = "there is nothing left of it" if gone else "it cannot be recognized any more"
+            raise damaged(how) from error
+        raise
 
 
 def agent_database_from(image: bytes) -> Database:

@@ -24,12 +24,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from buskit.database import Database, DatabaseError
+from buskit.database import Database, DatabaseDamaged, DatabaseError
 from storeagent import work
 from storeagent.database import database_path, open_agent_database
 from storeagent.delivery import HookFailure, Item
 from storeagent.inbox import Inbox
 from storeagent.memory import Memory
+from storeagent.mending import suspect
 from storeagent.settings import HookSettings
 
 _CURSOR = "hook_arrival"
@@ -89,6 +90,8 @@ class Hooks:
                 with open_agent_database(database_path(self._home)) as database:
                     self._work(database)
             except DatabaseError as error:
+                if isinstance(error, DatabaseDamaged):
+                    suspect(self._home)
                 # The daemon has the same trouble and says so in the status; here only try again.
                 self._say(f"the hook waits: {error}")
                 self._stopping.wait(_DATABASE_PAUSE_SECONDS)

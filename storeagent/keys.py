@@ -20,11 +20,11 @@ from buswire.errors import WireError
 from buswire.signing import KeyText, PublicKey, SigningKey
 from buswire.topics import Identity
 from buswire.trust import Trusted
+from storeagent.database import KEY_NAME
 from storeagent.errors import AgentError
 from storeagent.settings import HINT_CREATE, hint_to_join
 
 FORMAT = 1
-KEY_NAME = "device.key"
 CA_NAME = "ca.pem"
 CERTIFICATE_NAME = "client.pem"
 CERTIFICATE_KEY_NAME = "client.key"

@@ -281,6 +281,10 @@ class Outbox:
         """The position of the newest entry, 0 when there never was one."""
         return int(self._connection.execute(_SQL[log].head).fetchone()[0])
 
+    def heads(self) -> dict[str, int]:
+        """The position of the newest entry of each log."""
+        return {log: self.head(log) for log in LOGS}
+
     def pending(self, log: "Log") -> int:
         """How many entries of the log HQ has not acknowledged."""
         return self.backlog(log).rows

@@ -6,7 +6,7 @@ Works without the daemon, and without a database that can be written.
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from storeagent.hearing import further
 from storeagent.inbox import Inbox
 from storeagent.keys import KeyFileError, read_key
 from storeagent.memory import Memory
+from storeagent.mending import mended
 from storeagent.outbox import Outbox
 from storeagent.settings import LOCK_NAME, STATUS_NAME, AgentSettings, read_agent_settings
 from storeagent.silence import not_heard_words
@@ -47,6 +48,10 @@ class DaemonStatus:
     """Why it cannot work, such as a full disk."""
     refused: tuple[str, ...] = ()
     """Topics that the broker does not let it hear."""
+    file: str = ""
+    """Which database it has (`mending.file_id`)."""
+    heads: dict[str, int] = field(default_factory=dict)
+    """How far the logs of that database had come; a database that has less is an older one."""
 
 
 def write_status(home: Path, status: DaemonStatus) -> None:
@@ -127,6 +132,7 @@ def gather(home: Path, *, now_at: float) -> dict[str, Any]:
     with open_agent_database(database_path(home)) as database:
         outbox, inbox = Outbox(database, settings.limits), Inbox(database)
         memory = Memory(database)
+        damage = mended(home, memory)
         facts = memory.facts()
         heard = how_heard(home, last_saved_at=memory.welcome_at(), now_at=now_at)
         trusted = memory.trust()
@@ -161,6 +167,7 @@ def gather(home: Path, *, now_at: float) -> dict[str, Any]:
                 {"log": lost.log, "entries": lost.entries, "heard_at": lost.heard_at}
                 for lost in memory.lost()
             ],
+            "damage": None if damage is None else {**damage._asdict(), "words": damage.words()},
             "aside": inbox.aside_count(),
             "asides": [aside._asdict() for aside in inbox.asides(5)],
             "hook_failures": [failure._asdict() for failure in inbox.hook_failures()],
@@ -226,6 +233,10 @@ def _notices(found: dict[str, Any], least_free_bytes: int) -> list[str]:
         "may have been lost with an earlier disk"
         for lost in found["lost"]
     ]
+    if found["damage"]:
+        notices.append(
+            f"{found['damage']['words']}; take that file away when nobody needs it any more"
+        )
     if found["unsure"]:
         notices.append(f"{found['unsure']} pieces of work are being asked about at head office")
     if found["aside"]:
