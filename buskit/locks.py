@@ -220,10 +220,8 @@ class FileLock:
             self._turn.release()
             return
         self._owner = threading.get_ident()
-        try:
+        with contextlib.suppress(OSError):  # a full disk may refuse it
             self._note_pid()
-        except OSError:
-            pass
 
     def _note_pid(self) -> None:
         line = b"%-*d" % (_PID_BYTES - 1, os.getpid()) + b"\n"
