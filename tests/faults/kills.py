@@ -59,11 +59,11 @@ def random_kills(chain: Chain, draw: random.Random, tally: Tally, *, least: int)
         time.sleep(draw.choice((0.0, 0.0, 0.02, 0.1, 0.4)) * draw.random())
         kind = draw.random()
         if kind < 0.25:
-            _strike_command(chain, draw, tally)
+            strike_command(chain, draw, tally)
         elif kind < 0.35:
-            _strike(chain, draw, tally, everybody(chain))
+            strike(chain, draw, tally, everybody(chain))
         else:
-            _strike(chain, draw, tally, _some(chain, draw))
+            strike(chain, draw, tally, _some(chain, draw))
 
 
 def _some(chain: Chain, draw: random.Random) -> list[Daemon | Bus]:
@@ -72,7 +72,7 @@ def _some(chain: Chain, draw: random.Random) -> list[Daemon | Bus]:
     return list(dict.fromkeys(draw.choices(everybody(chain), weights, k=draw.choice((1, 1, 2, 3)))))
 
 
-def _strike(chain: Chain, draw: random.Random, tally: Tally, victims: list[Daemon | Bus]) -> None:
+def strike(chain: Chain, draw: random.Random, tally: Tally, victims: list[Daemon | Bus]) -> None:
     """Kill processes at the same moment, and start them again in any order."""
     for victim in victims:
         victim.freeze()
@@ -90,7 +90,7 @@ def _strike(chain: Chain, draw: random.Random, tally: Tally, victims: list[Daemo
         heard_again(chain, draw.choice(stricken or list(chain.tills.values())), began_at, tally)
 
 
-def _strike_command(chain: Chain, draw: random.Random, tally: Tally) -> None:
+def strike_command(chain: Chain, draw: random.Random, tally: Tally) -> None:
     """Kill a command half-way; the hub and the agents work beside it."""
 
     def kill(process: subprocess.Popen[str]) -> None:

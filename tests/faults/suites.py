@@ -13,4 +13,5 @@ SUITES: dict[str, Suite] = {
     "absence": Suite("absence:absence", 1_800),
     "herd": Suite("herd:herd", 10, alone=True),
     "clocks": Suite("clocks:clocks", 500),
+    "soak": Suite("soak:soak", 200, demanded=True),
 }
