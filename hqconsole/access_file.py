@@ -4,8 +4,9 @@ Owns when it is due. What is in it is the ledger's (`ledger.access`), its format
 (`buswire.access`), what a broker makes of it the broker's.
 
 It is due when the number changed that every change of the roster, of a device, a bundle or a tool
-raises, and when a bundle in it has expired. It is read in one short transaction and written outside
-of any: commands and devices do not wait for it.
+raises, when a bundle in it has expired, and when the file is not the one that was written: somebody
+removed it, or put an older copy there, by which a broker would let in who is revoked. It is read in
+one short transaction and written outside of any: commands and devices do not wait for it.
 """
 
 from pathlib import Path
@@ -49,6 +50,7 @@ class AccessFileWriter:
         self._mutual_tls = mutual_tls
         self._version: int | None = None
         self._until_at = 0.0
+        self._written: object = None
 
     def refresh(self, ledger: Database, at: float) -> bool:
         """Write the file if it is due; whether it was.
@@ -58,7 +60,7 @@ class AccessFileWriter:
             DatabaseError: The ledger cannot be read.
         """
         version = access.version(ledger.connection)
-        if version == self._version and at < self._until_at:
+        if version == self._version and at < self._until_at and self._stamp() == self._written:
             return False
         rendered, until_at = render(ledger, at, root=self._root, mutual_tls=self._mutual_tls)
         try:
@@ -70,7 +72,16 @@ class AccessFileWriter:
                 hint="until it can, the broker goes by the old one",
             ) from error
         self._version, self._until_at = rendered.version, until_at
+        self._written = self._stamp()
         return True
+
+    def _stamp(self) -> object:
+        """Something that differs once somebody else has put another file there."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def render(

@@ -55,6 +55,28 @@ def test_it_shows_who_may_connect_and_who_they_are(tmp_path: Path) -> None:
     office.ledger.close()
 
 
+def test_a_file_that_somebody_removed_or_replaced_is_written_again(
+    tmp_path: Path, office: Office
+) -> None:
+    """An older copy would let in who is revoked, and none at all keeps a broker from starting."""
+    writer = AccessFileWriter(tmp_path, "storebus/v1")
+    assert writer.refresh(office.ledger, office.at)
+    path = tmp_path / "access.json"
+    older = path.read_bytes()
+    with office.ledger.write() as connection:
+        enrolment.revoke(connection, TILL, at=office.at, by="Ana")
+    assert writer.refresh(office.ledger, office.at)
+    assert not writer.refresh(office.ledger, office.at)
+    newer = path.read_bytes()
+    path.write_bytes(older)
+    assert writer.refresh(office.ledger, office.at)
+    assert path.read_bytes() == newer
+    path.unlink()
+    assert writer.refresh(office.ledger, office.at)
+    assert path.read_bytes() == newer
+    assert not writer.refresh(office.ledger, office.at)
+
+
 def test_closed_stores_and_revoked_devices(office: Office) -> None:
     """A device of a closed store may connect and has no channels; a revoked one is not there."""
     office.roster("S1")
