@@ -11,6 +11,7 @@ from hqconsole.commands.common import progress
 from hqconsole.home import read_hq_settings
 from hqconsole.ledger import verification
 from hqconsole.ledger.opening import open_ledger
+from hqconsole.ledger.soundness import require_sound
 
 _COUNTED = (
     ("messages", "messages that devices signed"),
@@ -59,6 +60,8 @@ def verify(home: Path, as_json: bool) -> int:
             stolen=keyring.stolen,
             advance=advance,
         )
+        if report.problem is None:
+            require_sound(ledger, thoroughly=True)
     took = time.monotonic() - began
     if as_json:
         Sheet().json(report.as_row())

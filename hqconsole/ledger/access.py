@@ -10,6 +10,8 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from hqconsole.ledger import channels
+
 _VERSION = "access_version"
 _HUB_ID = "hub_id"
 _RECOVERY_KEY = "recovery_key"
@@ -79,7 +81,7 @@ def belong_to(connection: sqlite3.Connection, key: str) -> bool:
         return False
     save_recovery_key(connection, key)
     if known:
-        connection.execute("UPDATE doc SET seal = NULL WHERE seal IS NOT NULL")
+        channels.unseal_all(connection)
         connection.execute(
             "UPDATE device_key SET joined_topic = NULL, joined_text = NULL, joined_key = NULL,"
             " joined_signature = NULL"

@@ -11,8 +11,10 @@ taken back.
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from buskit.defects import is_defect, told, undone_alone
 from buswire.errors import WireError
 from buswire.messages import (
     DEVICE_KINDS,
@@ -44,7 +46,12 @@ from hqconsole.ledger.troubles import (
 
 FORGED = "forged"
 """The kind of the incident that something bears a signature which is not what it claims to be."""
+DEFECT = "a defect of HQ's program"
+"""The kind of the incident that this program failed on something, and put it aside."""
 NOT_ITS_ROLE = "not its role"
+_ASIDE, _FAILED = "aside", "failed"
+"""Outcomes of records that had no effect: they do not fit the contract, or this program failed."""
+_AGAIN_AT_ONCE = 500
 _AHEAD_SECONDS = 60.0
 
 CheckSeal = Callable[[str, bytes, str], None]
@@ -67,8 +74,14 @@ class Arrivals:
         new_id: Callable[[], str],
         at: float,
         check_seal: CheckSeal = no_seal_counts,
+        carefully: bool = False,
     ) -> None:
-        """Work on this transaction, at this Unix time."""
+        """Work on this transaction, at this Unix time.
+
+        With `carefully`, a record that makes this program fail is put aside alone; without, it
+        raises.
+        """
+        self._carefully = carefully
         self._connection = connection
         self._organisation = organisation
         self._new_id = new_id
@@ -102,11 +115,87 @@ class Arrivals:
                 place = message.text.find(data, behind)
                 if place >= 0:
                     behind = place + len(data)
-            arrival_no = self._save_one(device, record, data, message_no, place)
+            try:
+                with self._alone():
+                    arrival_no = self._save_one(device, record, data, message_no, place)
+            except Exception as error:
+                self._give_up(error, device, data, None)
+                continue
             if arrival_no is not None:
                 new += 1
-                self._take_effect(device, record.kind, record.at, data, arrival_no)
+                self._try_effect(device, record.kind, record.at, data, arrival_no)
         return new
+
+    def take_again(self, after_no: int = 0) -> tuple[int, int, int]:
+        """Try once more what had no effect: another version of this program may be able to use it.
+
+        Some hundred of them; call it again behind the last.
+
+        Args:
+            after_no: Of the last arrival that was tried.
+
+        Returns:
+            The last that was tried, or 0; how many had their effect now; how many still have none.
+        """
+        rows = self._connection.execute(
+            f"SELECT arrival.no, kind, said_at, {evidence.DATA}, store.id, device.name"
+            " FROM arrival JOIN device ON device.no = arrival.device_no"
+            " JOIN store ON store.no = store_no"
+            " WHERE arrival.no > ? AND outcome IN (?, ?) ORDER BY arrival.no LIMIT ?",
+            (after_no, _ASIDE, _FAILED, _AGAIN_AT_ONCE),
+        ).fetchall()
+        for no, kind, said_at, data, store_id, name in rows:
+            device = known_device(self._connection, store_id, name)
+            if device is not None:
+                self._mark(no, None)
+                self._try_effect(device, kind, said_at, data, no)
+        numbers = [row[0] for row in rows]
+        (left,) = self._connection.execute(
+            "SELECT count(*) FROM arrival WHERE no BETWEEN ? AND ? AND outcome IN (?, ?)",
+            (min(numbers, default=0), max(numbers, default=0), _ASIDE, _FAILED),
+        ).fetchone()
+        return max(numbers, default=0), len(rows) - left, left
+
+    def _alone(self) -> AbstractContextManager[None]:
+        return undone_alone(self._connection) if self._carefully else nullcontext()
+
+    def _try_effect(
+        self,
+        device: Device,
+        kind: str,
+        said_at: float,
+        data: bytes,
+        arrival_no: int,
+        *,
+        waited: bool = False,
+    ) -> None:
+        try:
+            with self._alone():
+                self._take_effect(device, kind, said_at, data, arrival_no, waited=waited)
+        except Exception as error:
+            self._give_up(error, device, data, arrival_no)
+
+    def _give_up(
+        self, error: Exception, device: Device, data: bytes, arrival_no: int | None
+    ) -> None:
+        """Put a record aside that makes this program fail.
+
+        Raises:
+            Exception: It is none of those, or this is not the time.
+        """
+        if not self._carefully or not is_defect(error):
+            raise error
+        report_aside(
+            self._connection,
+            DEFECT,
+            source=str(device.identity),
+            reason=told(error),
+            payload=data,
+            at=self._at,
+            device_no=device.no,
+        )
+        if arrival_no is not None:
+            self._mark(arrival_no, _FAILED)
 
     def _save_one(
         self, device: Device, record: Record, data: bytes, message_no: int | None, place: int
@@ -156,7 +245,7 @@ class Arrivals:
                 at=self._at,
                 device_no=device.no,
             )
-            self._mark(arrival_no, "aside")
+            self._mark(arrival_no, _ASIDE)
             return
         except WireError as error:
             put_aside(
@@ -166,7 +255,7 @@ class Arrivals:
                 payload=data,
                 at=self._at,
             )
-            self._mark(arrival_no, "aside")
+            self._mark(arrival_no, _ASIDE)
             return
         match said:
             case Receipt():
@@ -197,7 +286,7 @@ class Arrivals:
         )
         return False
 
-    def _mark(self, arrival_no: int, outcome: str) -> None:
+    def _mark(self, arrival_no: int, outcome: str | None) -> None:
         self._connection.execute(
             "UPDATE arrival SET outcome = ? WHERE no = ?", (outcome, arrival_no)
         )
@@ -364,7 +453,7 @@ class Arrivals:
         for no, kind, said_at, data, store_id, name in rows:
             device = known_device(self._connection, store_id, name)
             if device is not None:
-                self._take_effect(device, kind, said_at, data, no, waited=True)
+                self._try_effect(device, kind, said_at, data, no, waited=True)
 
 
 def known_device(connection: sqlite3.Connection, store_id: str, name: str) -> Device | None:

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 from msgspec import Raw
 
+from buskit.row_sums import row_sum
 from buswire.cursors import START, Cursor
 from buswire.messages import BATCH_BYTES, BATCH_RECORDS, Record, Records
 from buswire.topics import ALL_PLACE, Channel
+from hqconsole.ledger.opening import damaged, require_sum
 
 NewId = Callable[[], str]
 
@@ -28,10 +30,16 @@ def add_doc(
 
     Without a seal, directives and cancels go out only after the hub has sealed them.
     """
-    cursor = connection.execute(
-        "INSERT INTO doc (kind, data, seal) VALUES (?, ?, ?)", (kind, data, seal)
+    row = (_next_no(connection, "doc"), kind, data, seal)
+    connection.execute(
+        "INSERT INTO doc (no, kind, data, seal, sum) VALUES (?, ?, ?, ?, ?)", (*row, row_sum(*row))
     )
-    return int(cursor.lastrowid or 0)
+    return row[0]
+
+
+def _next_no(connection: sqlite3.Connection, table: str) -> int:
+    found = connection.execute(f"SELECT ifnull(max(no), 0) + 1 FROM {table}").fetchone()
+    return int(found[0])
 
 
 _UNSEALED = "seal IS NULL AND kind IN ('directive', 'cancel')"
@@ -54,9 +62,9 @@ def seal_all(connection: sqlite3.Connection, seal: Callable[[str, bytes], str]) 
     while rows := connection.execute(
         f"SELECT no, kind, data FROM doc WHERE {_UNSEALED} LIMIT {_SEALED_AT_ONCE}"
     ).fetchall():
-        connection.executemany(
-            "UPDATE doc SET seal = ? WHERE no = ?",
-            [(seal(kind, bytes(data)), no) for no, kind, data in rows],
+        _save_seals(
+            connection,
+            [(no, kind, data, seal(kind, bytes(data))) for no, kind, data in rows],
         )
         count += len(rows)
     return count
@@ -64,9 +72,29 @@ def seal_all(connection: sqlite3.Connection, seal: Callable[[str, bytes], str]) 
 
 def unseal(connection: sqlite3.Connection, key_id: str) -> int:
     """Take every seal of this key away, so that `seal_all` makes new ones; reads all documents."""
-    return connection.execute(
-        "UPDATE doc SET seal = NULL WHERE seal >= ? AND seal < ?", (f"{key_id} ", f"{key_id}!")
-    ).rowcount
+    return _take_seals_away(connection, "seal >= ? AND seal < ?", f"{key_id} ", f"{key_id}!")
+
+
+def unseal_all(connection: sqlite3.Connection) -> int:
+    """Take every seal away, for who has lost all keys; reads all documents."""
+    return _take_seals_away(connection, "seal IS NOT NULL")
+
+
+def _take_seals_away(connection: sqlite3.Connection, which: str, *values: str) -> int:
+    count = 0
+    while rows := connection.execute(
+        f"SELECT no, kind, data, NULL FROM doc WHERE {which} LIMIT {_SEALED_AT_ONCE}", values
+    ).fetchall():
+        _save_seals(connection, rows)
+        count += len(rows)
+    return count
+
+
+def _save_seals(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
+    connection.executemany(
+        "UPDATE doc SET seal = ?, sum = ? WHERE no = ?",
+        [(row[3], row_sum(*row), row[0]) for row in rows],
+    )
 
 
 def append(
@@ -79,6 +107,7 @@ def append(
 ) -> int:
     """Append one record per channel, all saying the same. Returns how many there were."""
     count = 0
+    first_no = _next_no(connection, "channel_log")
     for channel in channels:
         name = str(channel)
         record_id = new_id()
@@ -94,8 +123,14 @@ def append(
                 (name, channel.place, record_id),
             ).fetchone()
         connection.execute(
-            "INSERT INTO channel_log (channel_no, seq, id, at, doc_no) VALUES (?, ?, ?, ?, ?)",
-            (row[0], row[1], bytes.fromhex(record_id), at, doc_no),
+            "UPDATE channel SET sum = ? WHERE no = ?",
+            (row_sum(row[0], name, channel.place, row[1], record_id), row[0]),
+        )
+        entry = (first_no + count, row[0], row[1], bytes.fromhex(record_id), at, doc_no)
+        connection.execute(
+            "INSERT INTO channel_log (no, channel_no, seq, id, at, doc_no, sum)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (*entry, row_sum(*entry)),
         )
         count += 1
     return count
@@ -104,13 +139,13 @@ def append(
 def heads(connection: sqlite3.Connection, channels: Sequence[Channel]) -> dict[Channel, Cursor]:
     """The head of each of these channels; a log that nothing was written to stands at the start."""
     marks = ",".join("?" * len(channels))
-    found = {
-        name: Cursor(seq, record_id)
-        for name, seq, record_id in connection.execute(
-            f"SELECT name, head_seq, head_id FROM channel WHERE name IN ({marks})",
-            [str(channel) for channel in channels],
-        )
-    }
+    found: dict[str, Cursor] = {}
+    for total, *row in connection.execute(
+        f"SELECT sum, no, name, place, head_seq, head_id FROM channel WHERE name IN ({marks})",
+        [str(channel) for channel in channels],
+    ):
+        require_sum("channel", total, *row)
+        found[row[1]] = Cursor(row[3], row[4])
     return {channel: found.get(str(channel), START) for channel in channels}
 
 
@@ -123,11 +158,13 @@ def heads_by_region(connection: sqlite3.Connection) -> dict[str, dict[str, Curso
             "SELECT DISTINCT region FROM store WHERE closed_at IS NULL"
         )
     }
-    for name, place, seq, record_id in connection.execute(
-        "SELECT name, place, head_seq, head_id FROM channel"
+    for total, *row in connection.execute(
+        "SELECT sum, no, name, place, head_seq, head_id FROM channel"
         " WHERE place = ? OR (place >= 'region/' AND place < 'region0')",
         (ALL_PLACE,),
     ):
+        require_sum("channel", total, *row)
+        _, name, place, seq, record_id = row
         region = place.partition("/")[2]
         if place == ALL_PLACE:
             common[name] = Cursor(seq, record_id)
@@ -153,11 +190,25 @@ class Logs:
         return None if row is None else bytes(row[0]).hex()
 
 
-_RECORD = "channel_log.id, doc.kind, channel_log.at, doc.data, doc.seal"
+_RECORD = (
+    "channel_log.id, doc.kind, channel_log.at, doc.data, doc.seal, channel_log.sum,"
+    " channel_log.no, channel_no, channel_log.seq, doc_no, doc.sum"
+)
+
+
+_SEQ = 8
+"""Which of these is the number in the channel's log."""
 
 
 def _record(row: Sequence[Any]) -> Record:
-    record_id, kind, at, data, seal = row
+    """The record of a row.
+
+    Raises:
+        DatabaseDamaged: It is not as it was written.
+    """
+    record_id, kind, at, data, seal, entry_sum, no, channel_no, seq, doc_no, doc_sum = row
+    require_sum("channel_log", entry_sum, no, channel_no, seq, record_id, at, doc_no)
+    require_sum("doc", doc_sum, doc_no, kind, data, seal)
     return Record(id=bytes(record_id).hex(), kind=kind, at=at, data=Raw(data), seal=seal or "")
 
 
@@ -196,6 +247,8 @@ def _one_message(
         " ORDER BY seq LIMIT ?",
         (str(channel), after.seq, BATCH_RECORDS),
     ):
+        if row[_SEQ] != after.seq + len(records) + 1:
+            raise damaged(f"its log of {channel} has holes")
         size += len(row[3])
         if records and size > most_bytes:
             break
@@ -229,13 +282,16 @@ def unpublished(connection: sqlite3.Connection, after_no: int, *, most: int) -> 
         before = Cursor(first_seq - 1, before_ids[name])
         messages.append((Channel.parse(name), Records(log=name, after=before, records=records)))
 
-    for no, name, seq, *record_row in connection.execute(
-        f"SELECT channel_log.no, channel.name, channel_log.seq, {_RECORD} FROM channel_log"
+    for no, name, seq, *channel_row in connection.execute(
+        "SELECT channel_log.no, channel.name, channel_log.seq, channel.sum, place, head_seq,"
+        f" head_id, {_RECORD} FROM channel_log"
         " JOIN channel ON channel.no = channel_log.channel_no"
         " JOIN doc ON doc.no = channel_log.doc_no"
         " WHERE channel_log.no > ? ORDER BY channel_log.no LIMIT ?",
         (after_no, most),
     ):
+        channel_sum, place, head_seq, head_id, *record_row = channel_row
+        require_sum("channel", channel_sum, record_row[7], name, place, head_seq, head_id)
         if record_row[4] is None and record_row[1] in SEALED_KINDS:
             unsealed = True
             break

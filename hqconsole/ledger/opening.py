@@ -2,11 +2,36 @@
 
 from pathlib import Path
 
-from buskit.database import MEMORY, Database, open_database
+from buskit.database import MEMORY, Database, DatabaseDamaged, open_database
+from buskit.row_sums import row_sum
 from hqconsole.ledger.schema import APPLICATION_ID, MIGRATIONS
 
 FILE_NAME = "ledger.db"
 WHAT = "the ledger"
+HINT_DAMAGED = (
+    "stop the hub and put the newest backup back: hq restore FILE (the damaged ledger is kept "
+    "beside it, and what the backup lacks comes back from the stores)"
+)
+
+
+def damaged(how: str) -> DatabaseDamaged:
+    """Make the error that says so, for whoever found it in a row."""
+    return DatabaseDamaged(f"{WHAT} is damaged: {how}", hint=HINT_DAMAGED)
+
+
+def require_sum(table: str, found: object, *values: object) -> None:
+    """Make sure that a row is as it was written.
+
+    Args:
+        table: Whose row it is.
+        found: Its sum.
+        values: Its other columns, in the order of the table.
+
+    Raises:
+        DatabaseDamaged: It is not.
+    """
+    if row_sum(*values) != found:
+        raise damaged(f"a row of its table {table} is not as it was written")
 
 
 def open_ledger(home: Path | None, *, create: bool = False) -> Database:
@@ -26,6 +51,7 @@ def open_ledger(home: Path | None, *, create: bool = False) -> Database:
         create=create,
         what=WHAT,
         hint_create="hq init",
+        hint_damaged=HINT_DAMAGED,
     )
 
 

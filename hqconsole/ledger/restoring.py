@@ -92,7 +92,15 @@ def restore_ledger(
 
     identities = _identities_of(home)
     try:
-        prepared = _prepare(workshop, copy, at=at, by=by, complete=complete)
+        try:
+            prepared = _prepare(workshop, copy, at=at, by=by, complete=complete)
+        except (sqlite3.IntegrityError, ValueError, TypeError):
+            if identities is None:
+                raise
+            identities = None  # what was read of a damaged ledger can be no identities at all
+            shutil.rmtree(workshop)
+            workshop.mkdir(mode=0o700)
+            prepared = _prepare(workshop, copy, at=at, by=by, complete=complete)
         return Restored(_swap(home, prepared), carried)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
