@@ -62,6 +62,7 @@ from hqconsole.errors import HqError
 from hqconsole.home import HUB_LOCK_NAME, HqSettings, read_hq_settings
 from hqconsole.keyring import Keyring
 from hqconsole.ledger.opening import open_ledger
+from hqconsole.ledger.soundness import require_sound
 from hqconsole.timing import DeskTiming
 
 _POLL_SECONDS = 1.0
@@ -187,6 +188,7 @@ class HubProcess:
         """
         self._ledger = open_ledger(self._home)
         try:
+            require_sound(self._ledger)
             root = self._settings.root
             self._keys = hub_identity.prepare(self._home, self._ledger, root=root, at=time.time())
             self._keys_stamp = keyring.stamp(self._home)
@@ -214,8 +216,11 @@ class HubProcess:
                 loop.stop()
                 if bell is not None:
                     bell.close()
+        except Exception as error:
+            self._ledger.tell(error)
+            raise
         finally:
-            self._ledger.close()
+            _close_quietly(self._ledger)
         if self._failure is not None:
             raise self._failure
         self._say("the hub has stopped")
