@@ -78,6 +78,8 @@ LOOK_SECONDS = 0.01
 _BY_DAMAGE = (sqlite3.Error, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 # The write-ahead log is cut back to this after a checkpoint; a huge import would leave it huge.
 _WAL_LIMIT_BYTES = 32 * 1024 * 1024
+_CLOSING_SECONDS = 1.0
+"""Who has waited in vain for the lock a moment ago is not kept as long again for closing."""
 
 
 class Database:
@@ -104,6 +106,7 @@ class Database:
         self._look_at = 0.0
         self._broken: str | None = None
         self._closed = False
+        self._refused: DatabaseBusy | None = None
 
     @classmethod
     def from_bytes(
@@ -373,16 +376,26 @@ class Database:
         Idempotent. The transaction that may be open is rolled back.
 
         Raises:
-            DatabaseBusy: Others hold the lock for too long; the database is still open.
+            DatabaseBusy: Others hold the lock for too long; the database is still open. Where that
+                is why the last write was refused, it is the same error, and soon.
         """
         if self._closed:
             return
-        with self._locked():
+        refused = self._refused
+        try:
+            self._take_lock(None if refused is None else min(_CLOSING_SECONDS, self._busy_seconds))
+        except DatabaseBusy as busy:
+            self._refused = refused or busy
+            raise self._refused from None
+        try:
             self._closed = True
             roll_back(self.connection)
             self._crash_point("before", "close")
             self.connection.close()
             self._crash_point("after", "close")
+        finally:
+            if self._lock is not None:
+                self._lock.release()
         if self._lock is not None:
             self._lock.close()
 
@@ -417,13 +430,15 @@ class Database:
         try:
             self._lock.acquire(limit)
         except LockBusy as busy:
-            raise DatabaseBusy(
+            self._refused = DatabaseBusy(
                 f"{self._named()} has been locked for {limit:g} s by "
                 + ("another process" if busy.pid is None else f"process {busy.pid}"),
                 hint="try again; if it stays so, look at what that process is doing",
-            ) from busy
+            )
+            raise self._refused from busy
         except OSError as error:
             translate_os(error, f"the lock of {self.what}", self._lock.path)
+        self._refused = None
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

@@ -339,6 +339,35 @@ def test_closing_waits_for_the_lock(tmp_path: Path) -> None:
     other.close()
 
 
+def test_who_was_refused_is_not_kept_as_long_again_for_closing(tmp_path: Path) -> None:
+    """A command that waited in vain ends then, with the error that says how long it waited."""
+    with open_notebook(tmp_path / "n.db") as database:
+        add(database, "x")
+    other, waited = FileLock(tmp_path / "n.db.lock"), []
+    database = open_notebook(tmp_path / "n.db", busy_seconds=30.0)
+    acquire = database._lock.acquire
+
+    def waits(seconds: float) -> None:
+        waited.append(seconds)
+        acquire(0.01)
+
+    database._lock.acquire = waits
+    with other:
+        with (
+            pytest.raises(DatabaseBusy, match="for 30 s by process"),
+            database,
+            database.write(),
+        ):
+            pass
+        assert waited == [30.0, 1.0]
+        with pytest.raises(DatabaseBusy, match="for 30 s by process"):
+            database.close()
+    add(database, "y")
+    database.close()
+    assert waited[-2:] == [30.0, 30.0]
+    other.close()
+
+
 def test_a_foreign_program_that_holds_the_file_is_named_as_the_cause(tmp_path: Path) -> None:
     """Someone with the sqlite3 shell in a transaction makes us wait, then say so."""
     with open_notebook(tmp_path / "n.db", busy_seconds=0.1) as database:
