@@ -99,7 +99,7 @@ def _tell(
         daemon.stop()
         daemon.environment = _switch_of(chain, daemon).environment
         daemon.start()
-    chain.wait_online()
+    chain.wait_arrived("S001", chain.alert(_till(chain)), seconds=45)  # both are up again
     for step in steps:
         if isinstance(step, Step):
             _die_in_step(chain, step, tally)

@@ -36,6 +36,10 @@ class Tally:
     waiting: list[int] = field(default_factory=list)
     """What was on its way at the moment of each blow."""
     recoveries_seconds: list[float] = field(default_factory=list)
+    refused: int = 0
+    """How often something was not accepted, and said so."""
+    reconnects: int = 0
+    """How many connections were given up."""
     lost: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -51,12 +55,26 @@ Part = Callable[[Chain, random.Random, Tally], None]
 
 
 def run_chains(
-    row: Row, seed: int, parts: Sequence[Part], *, stores: Sequence[str] = STORES
+    row: Row,
+    seed: int,
+    parts: Sequence[Part],
+    *,
+    stores: Sequence[str] = STORES,
+    at_once: int = AT_ONCE,
+    link: str = "",
 ) -> list[Tally]:
     """Do each part to a chain of its own, and add to the row what came of it.
 
     Whatever a part leaves, its chain is let finish all its work before the journal is held against
     the databases.
+
+    Args:
+        row: Where it is added.
+        seed: Each chain draws from a number of its own that follows from it.
+        parts: What is done, each to one chain.
+        stores: Of each chain.
+        at_once: So many chains live at the same time.
+        link: More lines for the table [link] of everybody's settings.
     """
     folder = Path(tempfile.mkdtemp(prefix="storebus-faults-"))
     silence = io.StringIO()
@@ -64,10 +82,12 @@ def run_chains(
         with (
             contextlib.redirect_stdout(silence),
             contextlib.redirect_stderr(silence),
-            ThreadPoolExecutor(AT_ONCE) as pool,
+            ThreadPoolExecutor(at_once) as pool,
         ):
             runs = [
-                pool.submit(_run_one, folder / str(number), seed + number, part, stores)
+                pool.submit(
+                    _run_one, Chain(folder / str(number), stores, link=link), seed + number, part
+                )
                 for number, part in enumerate(parts)
             ]
             tallies = [run.result() for run in runs]
@@ -84,10 +104,9 @@ def run_chains(
     return tallies
 
 
-def _run_one(folder: Path, seed: int, part: Part, stores: Sequence[str]) -> Tally:
+def _run_one(chain: Chain, seed: int, part: Part) -> Tally:
     tally = Tally()
-    folder.mkdir()
-    chain = Chain(folder, stores)
+    chain.folder.mkdir()
     try:
         with chain:
             part(chain, random.Random(seed), tally)
@@ -101,6 +120,10 @@ def _run_one(folder: Path, seed: int, part: Part, stores: Sequence[str]) -> Tall
         )
         tally.wrong.append(f"{type(error).__name__}: {error} ({steps}){logs}")
     tally.accepted = chain.journal.accepted
+    tally.reconnects = sum(
+        daemon.said().count("the connection is gone")
+        for daemon in (chain.hub, *chain.tills.values())
+    )
     return tally
 
 

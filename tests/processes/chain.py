@@ -178,20 +178,30 @@ class Bus(BrokerProcess):
         """Of the running process."""
         return self._process.pid
 
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        return self._process.pid
+
     def freeze(self) -> None:
         """Stop it where it stands."""
         assert self._process.poll() is None, "the broker has died"
         self._process.send_signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        """Let a frozen one go on."""
+        self._process.send_signal(signal.SIGCONT)
+
 
 class Till(Daemon):
     """The agent of one store."""
 
-    def __init__(self, folder: Path, store: str, device: str) -> None:
+    def __init__(self, folder: Path, store: str, device: str, *, link: str = "") -> None:
         home = folder / f"{store}.{device}"
         super().__init__(f"{store}.{device}", ["storeagent", "run"], home, folder / f"{home}.log")
         self.store = store
         self.device = device
+        self.link = link
 
     def join(self, bundle: Path) -> None:
         """Become the device that the bundle is for; anew if it is one already."""
@@ -200,7 +210,7 @@ class Till(Daemon):
         settings = self.home / "agent.toml"
         if "reconnect_most_seconds" not in settings.read_text():
             with settings.open("a") as file:
-                file.write(QUICK_DEVICE)
+                file.write(QUICK_DEVICE.replace("[link]\n", f"[link]\n{self.link}"))
 
     def wipe(self) -> None:
         """Lose the disk; the program must not run."""
@@ -265,10 +275,24 @@ class Chain:
     """The whole of it. A context manager: at its end nothing is left running, nothing crashed."""
 
     def __init__(
-        self, folder: Path, stores: Sequence[str], *, tls: Literal["", "tls", "mutual"] = ""
+        self,
+        folder: Path,
+        stores: Sequence[str],
+        *,
+        tls: Literal["", "tls", "mutual"] = "",
+        link: str = "",
     ) -> None:
+        """Name what it is made of; nothing runs yet.
+
+        Args:
+            folder: Where all of it lives.
+            stores: Each has one device.
+            tls: How its links are protected.
+            link: More lines for the table [link] of everybody's settings.
+        """
         self.folder = folder
         self._tls = tls
+        self._link = link
         self.home = folder / "hq"
         self.verifies = True
         """Whether `hq verify` must find nothing wrong at the end."""
@@ -320,13 +344,14 @@ class Chain:
         self.bus = Bus(self.folder, *words)
         self.hq_here("init", "--broker", self.broker_url)
         with (self.home / "hq.toml").open("a") as file:
-            file.write(QUICK_HQ)
+            file.write(QUICK_HQ.replace("[link]\n", f"[link]\n{self._link}"))
         self.import_roster()
         self.hub.start()
         bundles = self.folder / "bundles"
         self.hq_here("device", "add", "--all", "till-1", "--roles", ROLE, "--into", str(bundles))
         self.tills = {
-            till.name: till for till in (Till(self.folder, s, "till-1") for s in self.stores)
+            till.name: till
+            for till in (Till(self.folder, s, "till-1", link=self._link) for s in self.stores)
         }
         # A joining that is refused because the broker has not heard of it waits before it tries on.
         self.wait_access(lambda access: len(access.get("joins", ())) == len(self.tills))
@@ -375,7 +400,7 @@ class Chain:
 
     def add_till(self, store: str, device: str, role: str = ROLE) -> Till:
         """Let one more device in; it is not started."""
-        till = Till(self.folder, store, device)
+        till = Till(self.folder, store, device, link=self._link)
         till.join(self.bundle(till.name, "--roles", role))
         self.tills[till.name] = till
         return till
