@@ -60,10 +60,18 @@ class Batch:
         out: What is to be sent.
         acks: Up to where logs of devices were saved, to be said after the commit.
         hellos: How many hellos it had so far.
+        carefully: Whether a record that makes this program fail is to be put aside alone.
     """
 
     def __init__(
-        self, ledger: Database, notary: Notary, topics: Topics, *, now: float, at: float
+        self,
+        ledger: Database,
+        notary: Notary,
+        topics: Topics,
+        *,
+        now: float,
+        at: float,
+        carefully: bool = False,
     ) -> None:
         """Begin without a transaction."""
         self.now = now
@@ -71,6 +79,7 @@ class Batch:
         self.out: list[Publish] = []
         self.acks: dict[tuple[Identity, Log], Cursor] = {}
         self.hellos = 0
+        self.carefully = carefully
         self._ledger = ledger
         self._notary = notary
         self._topics = topics

@@ -6,7 +6,8 @@ hub drives it with a real link, simulations with a ledger in memory.
 
 Invariants:
 - Nothing that arrives can raise: what cannot be used is put aside, and good messages beside it take
-  effect.
+  effect. Where this program itself fails on a message, the batch is tried again one by one, and
+  what fails again is put aside (`buskit.defects`).
 - Nothing is believed that the device's key did not sign for this topic (`gate`), and nothing leaves
   unsigned. Directives and cancels leave with HQ's seal: whatever opens a transaction seals first
   what commands wrote, so there is nothing unsealed that could be sent.
@@ -24,6 +25,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from buskit.database import Database
+from buskit.defects import EXPLAINED_SECONDS, is_defect, told
 from buswire.messages import Ack, Heads, Hub
 from buswire.topics import Topics
 from hqconsole.batch import Batch, Event, Heard, Linked, Nudges, Publish, Tick, Unlinked
@@ -32,8 +34,10 @@ from hqconsole.hearing import Hearing
 from hqconsole.hellos import Hellos
 from hqconsole.keyring import HqKeys
 from hqconsole.ledger import channels, devices, directives, forgotten, organisation
+from hqconsole.ledger.arrivals import DEFECT
 from hqconsole.ledger.organisation import PresentOrganisation
 from hqconsole.ledger.progress import published_no, save_published_no
+from hqconsole.ledger.troubles import record_standing_incident
 from hqconsole.notary import Notary
 from hqconsole.timekeeping import Timekeeping
 from hqconsole.timing import DeskTiming, HubLimits
@@ -115,6 +119,7 @@ class Desk:
         self._expiry_at: float | None = None
         self._more_to_publish = False
         self._roster_version = -1
+        self._explained_at = float("-inf")
 
     # --- the one way in --------------------------------------------------------------------------
 
@@ -128,8 +133,49 @@ class Desk:
         Raises:
             DatabaseError: Nothing of the batch is kept or sent; see above.
         """
+        try:
+            return self._handle(events, now)
+        except Exception as error:
+            if not is_defect(error):
+                raise
+            if now >= self._explained_at + EXPLAINED_SECONDS:
+                self.ledger.explain(error)  # damage, whatever it looked like
+                self._explained_at = now
+        out: list[Publish] = []
+        self._roster_version = -1  # whoever was to be asked because of a change is asked again
+        for event in events:
+            try:
+                out += self._handle([event], now, carefully=True)
+            except Exception as error:
+                if not isinstance(event, Heard) or not is_defect(error):
+                    raise
+                with self._batch(now, carefully=True) as batch:
+                    self._hearing.give_up(batch, event, error)
+        try:
+            return out + self._handle([], now)
+        except Exception as error:
+            if not is_defect(error):
+                raise
+            with self._batch(now, carefully=True) as batch:
+                record_standing_incident(
+                    batch.connection,
+                    DEFECT,
+                    at=batch.at,
+                    device_no=None,
+                    source="what is due",
+                    reason=told(error),
+                    times=1,
+                )
+        return out
+
+    def _batch(self, now: float, *, carefully: bool) -> Batch:
         at = self.clock_at(now)
-        with Batch(self.ledger, self._notary, self.topics, now=now, at=at) as batch:
+        return Batch(self.ledger, self._notary, self.topics, now=now, at=at, carefully=carefully)
+
+    def _handle(
+        self, events: Sequence[Event], now: float, *, carefully: bool = False
+    ) -> list[Publish]:
+        with self._batch(now, carefully=carefully) as batch:
             for event in events:
                 match event:
                     case Heard():
@@ -138,8 +184,9 @@ class Desk:
                         self._link_up(batch)
                     case Unlinked():
                         self._link_down()
-            self._do_what_is_due(batch)
-            self._timekeeping.attend(batch)
+            if not carefully:
+                self._do_what_is_due(batch)
+                self._timekeeping.attend(batch)
             if batch.writes and self._sure_no != self._saved_no:
                 save_published_no(batch.connection, self._sure_no)
                 self._saved_no = self._sure_no
@@ -299,6 +346,6 @@ class Desk:
             return
         self._roster_version = version
         present = organisation.set_versions(self.ledger.connection)
-        for identity, told in self._hellos.told.items():
-            if present.get(identity.store) != told:
+        for identity, last in self._hellos.told.items():
+            if present.get(identity.store) != last:
                 self._nudges.nudge(batch, identity, "the roster changed", 0.0)

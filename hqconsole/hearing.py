@@ -9,6 +9,7 @@ row in the quarantine and, now and then, an incident.
 
 from collections.abc import Callable
 
+from buskit.defects import told
 from buswire import frame
 from buswire.access import JOIN_PREFIX
 from buswire.cursors import Misfit, advance, fit
@@ -21,7 +22,7 @@ from hqconsole.enrolling import Enrolling, IssueCertificate, find_bundle, read_r
 from hqconsole.gate import Admitted, Refusal, admit
 from hqconsole.hellos import Hellos
 from hqconsole.ledger import devices, enrolment
-from hqconsole.ledger.arrivals import Arrivals
+from hqconsole.ledger.arrivals import DEFECT, Arrivals
 from hqconsole.ledger.devices import Device
 from hqconsole.ledger.evidence import Evidence, same_ids
 from hqconsole.ledger.organisation import PresentOrganisation
@@ -122,6 +123,7 @@ class Hearing:
                 new_id=self._new_id,
                 at=batch.at,
                 check_seal=self._notary.check_seal,
+                carefully=batch.carefully,
             )
             arrivals.save(device, message.records[outcome:], kept)
             cursor = advance(message.after, ids)
@@ -178,6 +180,18 @@ class Hearing:
         publish = batch.say(event.topic, joined)
         if key_no is not None:
             enrolment.prove(batch.connection, key_no, certificate(publish.topic, publish.payload))
+
+    def give_up(self, batch: Batch, event: Heard, error: Exception) -> None:
+        """Put a message aside that makes this program fail, whenever it comes."""
+        report_aside(
+            batch.connection,
+            DEFECT,
+            source=event.topic,
+            reason=told(error),
+            payload=event.payload,
+            at=batch.at,
+            device_no=None,
+        )
 
     # --- what is not taken -----------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ ADVICE: Mapping[str, str] = {
     "too much kept": "nothing more is taken of it: hq device allow STORE.DEVICE --bytes N, or look"
     " at what it sends",
     "entries may be lost": "compare with what the tills have",
+    "a defect of HQ's program": "what it failed on is kept, the rest went on; after an upgrade:"
+    " hq quarantine --retry",
     "HQ's clock was set": "until it is back, or devices say that it is right, the hub goes by the"
     " time before; if it is right: hq incidents --acknowledge NO",
 }
@@ -103,5 +105,6 @@ _WORDS: Mapping[str, Callable[[Detail], str]] = {
         f"to {clock(detail['clock_at'])}, by {abs(detail['ahead_seconds']):,} s"
         f" {'forward' if detail['ahead_seconds'] > 0 else 'back'}"
     ),
+    "a defect of HQ's program": _refused,
     "restored": lambda detail: f"from {detail['copy']} by {detail['by'] or 'somebody'}",
 }

@@ -11,18 +11,16 @@ Invariants:
 - When anything raises, nothing of the batch is kept, the machine is made anew from what is saved,
   and the protocol repeats what was lost.
 - Nothing that arrives can raise: what is refused is counted, and good messages beside it take
-  effect. Of what HQ did not sign nothing else is saved.
+  effect. Of what HQ did not sign nothing else is saved. Where this program itself fails on a
+  message, the batch is tried again one by one, and what fails again is put aside (`defects`).
 - HQ's keys are those of the last commit: a chain that was followed is saved with what it came with.
 """
 
 import contextlib
-import sqlite3
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Self
 
 from buskit.database import Database
-from buskit.database_errors import translate
+from buskit.defects import EXPLAINED_SECONDS, is_defect, told
 from buswire import frame
 from buswire.cursors import Cursor
 from buswire.device import (
@@ -39,11 +37,12 @@ from buswire.device import (
     Take,
     Timing,
 )
-from buswire.messages import LOGS, Bye, Hello, Log, Records, StoreFacts, Welcome, Work
+from buswire.messages import LOGS, Bye, Hello, Log, Records, StoreFacts, Welcome
 from buswire.signing import SigningKey
 from buswire.topics import Identity, Topics
 from buswire.trust import Trusted
-from buswire.uplink import Entry, Settled
+from buswire.uplink import Settled
+from storeagent.core_batch import Batch, Window
 from storeagent.core_words import (
     Event,
     Heard,
@@ -54,14 +53,15 @@ from storeagent.core_words import (
     Subscribe,
     Unlinked,
 )
-from storeagent.effects import Effects
+from storeagent.effects import CANNOT, Effects
+from storeagent.errors import OutboxFull
 from storeagent.hearing import Hearing, Refused, further
 from storeagent.inbox import Inbox
 from storeagent.limits import Limits
-from storeagent.memory import Memory
+from storeagent.memory import ASK_ANEW, Memory
 from storeagent.outbox import Outbox
 from storeagent.own_names import own_machine
-from storeagent.refusals import Refusals
+from storeagent.refusals import Refusal, Refusals
 
 __all__ = [
     "AgentCore",
@@ -78,61 +78,6 @@ __all__ = [
 _UNJUDGED_LIMIT = 200
 """How many messages of unknown keys wait for HQ to tell whether the keys are its own."""
 _WONDER_MOST_SECONDS = 120.0
-
-
-class _Desk:
-    """The machine's window on the database."""
-
-    def __init__(self, inbox: Inbox, outbox: Outbox) -> None:
-        self._inbox = inbox
-        self._outbox = outbox
-
-    def position_of(self, log: Log, record_id: str) -> int | None:
-        return self._outbox.position_of(log, record_id)
-
-    def entries(self, log: Log, *, after: int, most: int, most_bytes: int) -> Sequence[Entry]:
-        return self._outbox.entries(log, after=after, most=most, most_bytes=most_bytes)
-
-    def head(self, log: Log) -> int:
-        return self._outbox.head(log)
-
-    def pending(self, log: Log) -> int:
-        return self._outbox.pending(log)
-
-    def unsure(self, most: int) -> Sequence[Work]:
-        return self._inbox.unsure(most)
-
-
-class _Batch:
-    """A write transaction that begins when the first thing has to be saved, if any has."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._transaction: contextlib.AbstractContextManager[object] | None = None
-
-    @property
-    def begun(self) -> bool:
-        return self._transaction is not None
-
-    def begin(self) -> None:
-        if self._transaction is None:
-            transaction = self._database.write()
-            transaction.__enter__()
-            self._transaction = transaction
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._transaction is not None:
-            self._transaction.__exit__(kind, error, traceback)
-        elif isinstance(error, sqlite3.Error):
-            translate(error, self._database.what, self._database.path)
 
 
 class AgentCore:
@@ -193,7 +138,7 @@ class AgentCore:
         self._effects = Effects(
             self.inbox, self.outbox, self.memory, new_id=new_id, wall_clock=wall_clock
         )
-        self._desk = _Desk(self.inbox, self.outbox)
+        self._desk = Window(self.inbox, self.outbox)
         self._own_topic = topics.from_(identity)
         self._filters: tuple[str, ...] = ()
         self._key = key
@@ -205,6 +150,7 @@ class AgentCore:
         self._wonders = 0
         self._link_is_up = False
         self._relink = False
+        self._explained_at = float("-inf")
         self._last_welcome_at: float | None = None
         self._welcome_unsaved: float | None = None
         self.arrivals = 0
@@ -228,14 +174,40 @@ class AgentCore:
                 it was `DatabaseFailed`: then the database must be opened anew, and a core made
                 on it.
             OutboxFull: As above; even the reserve is used up.
+            Exception: A defect that no message is to blame for. As above.
         """
+        try:
+            return self._handle(events, now)
+        except Exception as error:
+            if not events or isinstance(error, OutboxFull) or not is_defect(error):
+                raise
+            if now >= self._explained_at + EXPLAINED_SECONDS:
+                self.database.explain(error)  # damage, whatever it looked like
+                self._explained_at = now
+        outgoing = []
+        for event in events:
+            try:
+                outgoing += self._handle([event], now, carefully=True)
+            except Exception as error:
+                if isinstance(error, OutboxFull) or not is_defect(error):
+                    raise
+                if not isinstance(event, Heard):
+                    raise
+                self._give_up(event, error)
+        return outgoing + self._handle([], now)
+
+    def _handle(
+        self, events: Sequence[Event], now: float, *, carefully: bool = False
+    ) -> list[Outgoing]:
         outgoing: list[Outgoing] = []
+        self._effects.carefully = carefully
+        anew = False
         for event in events:
             if isinstance(event, Linked | Unlinked):
                 self._link_is_up = isinstance(event, Linked)
         arrivals = False
         try:
-            with _Batch(self.database) as batch:
+            with Batch(self.database) as batch:
                 if self._relink:
                     self._relink = False
                     if self._link_is_up and not any(isinstance(e, Linked) for e in events):
@@ -249,8 +221,13 @@ class AgentCore:
                         case Unlinked():
                             self._machine.unlinked()
                         case Rang():
-                            pass
-                self._apply(self._machine.tick(now), batch, outgoing)
+                            if self.memory.number(ASK_ANEW):
+                                batch.begin()
+                                self.memory.doubt_set()
+                                self.memory.keep(ASK_ANEW, 0)
+                                anew = True
+                if not carefully:
+                    self._apply(self._machine.tick(now), batch, outgoing)
                 self._save_along(now, batch)
         except BaseException:
             self.reload()
@@ -259,7 +236,17 @@ class AgentCore:
             self._welcome_unsaved = None
             self._refusals.saved(now)
         self.arrivals += arrivals
+        if anew:
+            self.reload()  # HQ shows all open work again
         return outgoing if self._link_is_up else []
+
+    def _give_up(self, heard: Heard, error: Exception) -> None:
+        """Put a message aside that this program cannot process, and tell HQ."""
+        shown = heard.payload[:300].decode("utf-8", "replace")
+        with self.database.write():
+            self._effects.refuse(
+                Refusal(f"{CANNOT}: {told(error)}", heard.topic[:300], shown, times=1)
+            )
 
     def next_at(self) -> float | None:
         """When `handle` has something to do if nothing else happens; may be past, or None."""
@@ -312,8 +299,13 @@ class AgentCore:
         if process is None:
             process = Process(run=self._new_id(), start=starts + 1, machine=own_machine())
         new = not self.memory.text("install")
-        if new or starts < process.start:
+        other = self._version != self.memory.text("version")
+        if new or starts < process.start or other:
             with self.database.write():
+                if other:
+                    self.memory.keep("version", self._version)
+                    if not new and self.inbox.aside_count():
+                        self.memory.doubt_set()  # this version may be able to use it
                 if new:
                     self.memory.keep("install", self._new_id())
                 self.memory.keep("starts", max(starts, process.start))
@@ -347,7 +339,7 @@ class AgentCore:
         self._lost: dict[Log, int] = {lost.log: lost.entries for lost in self.memory.lost()}
 
     def _hear(
-        self, topic: str, payload: bytes, now: float, batch: _Batch, outgoing: list[Outgoing]
+        self, topic: str, payload: bytes, now: float, batch: Batch, outgoing: list[Outgoing]
     ) -> bool:
         """Take one message; whether it may have brought work."""
         nonce = self._machine.nonce
@@ -373,7 +365,7 @@ class AgentCore:
                 self._grow_older(message.at, batch)
         return any(isinstance(effect, Take | Reset) for effect in effects)
 
-    def _refuse(self, refused: Refused, now: float, batch: _Batch) -> None:
+    def _refuse(self, refused: Refused, now: float, batch: Batch) -> None:
         """Count what is refused; where HQ may have changed its key, ask HQ first."""
         if refused.leads_on is not None:
             self._learn_trust(refused.leads_on, batch)
@@ -395,7 +387,7 @@ class AgentCore:
             if not self._hearing.trusts(refused.key_id):
                 self._refusals.add(refused.what, source=refused.source, detail=refused.detail)
 
-    def _save_along(self, now: float, batch: _Batch) -> None:
+    def _save_along(self, now: float, batch: Batch) -> None:
         """Save what waits for the next batch that saves something, if it is one or must be."""
         due_at = self._refusals.due_at
         if due_at is not None and now >= due_at:
@@ -407,7 +399,7 @@ class AgentCore:
         if self._welcome_unsaved is not None:
             self.memory.keep("welcome_at", self._welcome_unsaved)
 
-    def _learn_trust(self, trusted: Trusted, batch: _Batch) -> None:
+    def _learn_trust(self, trusted: Trusted, batch: Batch) -> None:
         batch.begin()
         self.memory.keep_trust(trusted)
         self._hearing.trust(trusted)
@@ -416,7 +408,7 @@ class AgentCore:
     def _publish(self, message: Hello | Records | Bye) -> Publish:
         return Publish(self._own_topic, frame.encode(message, self._own_topic, self._key))
 
-    def _apply(self, effects: Sequence[Effect], batch: _Batch, outgoing: list[Outgoing]) -> None:
+    def _apply(self, effects: Sequence[Effect], batch: Batch, outgoing: list[Outgoing]) -> None:
         for effect in effects:
             match effect:
                 case Send(message):
@@ -449,7 +441,7 @@ class AgentCore:
                     batch.begin()
                     self._effects.strange(what, source="HQ")
 
-    def _learn(self, effect: Learn, batch: _Batch) -> None:
+    def _learn(self, effect: Learn, batch: Batch) -> None:
         """Save what a welcome says, where it is not what is saved already."""
         # HQ repeats it, with smaller numbers as this log grows, until the log has passed it.
         lost = {log: n for log, n in effect.lost.items() if n > self._lost.get(log, 0)}
@@ -471,7 +463,7 @@ class AgentCore:
                 self._facts = facts
 
     def _settle(
-        self, effect: Settled, log: Log, cursor: Cursor, position: int, batch: _Batch
+        self, effect: Settled, log: Log, cursor: Cursor, position: int, batch: Batch
     ) -> None:
         if self._acked.get(log) == (cursor, position):
             return
@@ -480,7 +472,7 @@ class AgentCore:
         self.outbox.prune(log)
         self._acked[log] = (cursor, position)
 
-    def _grow_older(self, hq_at: float, batch: _Batch) -> None:
+    def _grow_older(self, hq_at: float, batch: Batch) -> None:
         """Once a day, by HQ's clock, let go what is older than the limits say."""
         if not self.memory.is_new_day(hq_at):
             return

@@ -18,16 +18,20 @@ The rules, each of which lost or invented work when it was left out:
   them, or what they said would be undone by the snapshot for good.
 - What HQ has forgotten is sent up as it was received, with the seal by which HQ knows it for its
   own, unless that is on its way already.
+- Where `carefully` is set, a record that makes this program fail is put aside alone. It counts as
+  taken, and the rest of its log goes on; HQ hears of it.
 - HQ hears of what was refused when it happens first, and when its count gets another digit: a
   flood of forgeries must fill no outbox.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
+from buskit.defects import is_defect, told
 from buswire.device import Learn, Reset, Take
 from buswire.errors import WireError
 from buswire.messages import (
@@ -53,6 +57,9 @@ from storeagent.inbox import Inbox
 from storeagent.memory import Lost, Memory
 from storeagent.outbox import Outbox
 from storeagent.refusals import Refusal
+
+CANNOT = "this version cannot process it"
+"""What is said of something that made this program fail."""
 
 
 class Effects:
@@ -81,6 +88,7 @@ class Effects:
         self._memory = memory
         self._new_id = new_id
         self._wall_clock = wall_clock
+        self.carefully = False
 
     # --- what the machine asks for ---------------------------------------------------------------
 
@@ -89,7 +97,10 @@ class Effects:
         first = effect.cursor.seq - len(effect.records) + 1
         for seq, record in enumerate(effect.records, first):
             if self._inbox.take_id(record.id, str(effect.channel), seq):
-                self._take_record(record, effect.channel)
+                self._alone(
+                    functools.partial(self._take_record, record, effect.channel),
+                    functools.partial(self._trouble, record=record, channel=effect.channel),
+                )
         self._memory.keep_cursor(effect.channel, effect.cursor)
 
     def reset(self, effect: Reset) -> None:
@@ -109,7 +120,10 @@ class Effects:
         ]
         self._inbox.mark_unsure_unless({(directive.id, item.role) for item, directive in items})
         for item, directive in items:
-            self._take_item(item, directive)
+            self._alone(
+                functools.partial(self._take_item, item, directive),
+                functools.partial(self._unusable, bytes(item.data), source="a snapshot"),
+            )
 
     def learn(self, effect: Learn) -> None:
         """Save HQ's answers about unsure work, and send up what it has forgotten."""
@@ -392,17 +406,33 @@ class Effects:
             reserve=True,
         ).position
 
+    def _alone(self, do: Callable[[], None], give_up: Callable[[str], None]) -> None:
+        """Do it; where this program fails on it, undo it and say so instead."""
+        if not self.carefully:
+            do()
+            return
+        try:
+            with self._inbox.undone_alone():
+                do()
+        except Exception as error:
+            if isinstance(error, OutboxFull) or not is_defect(error):
+                raise
+            give_up(f"{CANNOT}: {told(error)}")
+
     # --- what cannot be used ---------------------------------------------------------------------
 
     def _directive(self, data: msgspec.Raw, *, source: str) -> Directive | None:
         try:
             directive: Directive = decode_data("directive", data, HQ_KINDS)
         except WireError as error:
-            text = bytes(data)[:500].decode("utf-8", "replace")
-            self.strange(str(error), source=source, detail=text)
-            self._enqueue("trouble", Trouble(what=str(error)[:500], detail=text))
+            self._unusable(bytes(data), str(error), source=source)
             return None
         return directive
+
+    def _unusable(self, data: bytes, what: str, *, source: str) -> None:
+        text = data[:500].decode("utf-8", "replace")
+        self.strange(what, source=source, detail=text)
+        self._enqueue("trouble", Trouble(what=what[:500], detail=text))
 
     def _trouble(self, what: str, *, record: Record, channel: Channel) -> None:
         text = bytes(record.data)[:500].decode("utf-8", "replace")

@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from buskit import defects
 from buskit.database import Database, DatabaseDamaged, DatabaseError
 from storeagent import work
 from storeagent.database import database_path, open_agent_database
@@ -126,6 +127,8 @@ class Hooks:
                 self._call(told)
             except HookFailed as failed:
                 error = str(failed)
+            except Exception as failed:
+                error = defects.told(failed)
             else:
                 return True
         if self._stopping.is_set():

@@ -15,9 +15,11 @@ Every method that changes something must run inside `Database.write()`.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from buskit.database import Database
+from buskit.defects import undone_alone
 from buskit.row_sums import row_sum
 from buswire.messages import Directive, Work
 from buswire.states import Needs, State
@@ -363,6 +365,14 @@ class Inbox:
     def aside_count(self) -> int:
         """How many different things are aside."""
         return self._single("SELECT count(*) FROM aside")
+
+    def forget_asides(self) -> int:
+        """Forget what was put aside; how many different things that were."""
+        return self._connection.execute("DELETE FROM aside").rowcount
+
+    def undone_alone(self) -> AbstractContextManager[None]:
+        """Within, what raises undoes only itself."""
+        return undone_alone(self._connection)
 
     # --- the hook --------------------------------------------------------------------------------
 

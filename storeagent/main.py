@@ -48,6 +48,7 @@ main = _WithFleet(
         },
         "This device": {
             "status": (f"{_COMMANDS}.look:status", "Say whether all is well, and what waits."),
+            "retry": (f"{_COMMANDS}.retry:retry", "Ask again for what could not be used."),
             "join": (f"{_COMMANDS}.join:join", "Become a device, with a bundle from head office."),
             "init": (f"{_COMMANDS}.init:init", "Change the settings of this device."),
             "run": (f"{_COMMANDS}.run:run", "Run the daemon that speaks with head office."),

@@ -21,6 +21,8 @@ from buswire.trust import Trusted
 from storeagent.database import require_sum
 
 DAY_SECONDS = 86_400.0
+ASK_ANEW = "ask_anew"
+"""Whose value is not 0 when HQ is to be asked for all open work."""
 
 
 class Lost(msgspec.Struct, frozen=True):

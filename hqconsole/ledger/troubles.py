@@ -69,6 +69,14 @@ def put_aside(
     return int(times)
 
 
+def drop(connection: sqlite3.Connection, numbers: Sequence[int] | None) -> int:
+    """Forget what was put aside, all of it for None; how many rows that were."""
+    return connection.execute(
+        "DELETE FROM quarantine WHERE ?1 IS NULL OR no IN (SELECT value FROM json_each(?1))",
+        (None if numbers is None else json.dumps(list(numbers)),),
+    ).rowcount
+
+
 def report_aside(
     connection: sqlite3.Connection,
     kind: str,

@@ -155,11 +155,11 @@ def test_a_batch_that_cannot_be_saved_keeps_no_evidence(
     said = Records(log="act", after=START, records=[an_alert("a")])
 
     def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("a fault behind the evidence")
+        raise OSError("a fault behind the evidence")
 
     with monkeypatch.context() as patch:
         patch.setattr("hqconsole.ledger.devices.save_uplink", broken)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(OSError, match="behind the evidence"):
             office.hear(said)
     assert office.rows("SELECT count(*) FROM message") == [(0,)]
     assert [type(one) for one in office.hear(said)] == [Ack]

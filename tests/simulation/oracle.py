@@ -18,8 +18,10 @@ from buswire.signing import PublicKey
 from buswire.states import STORE_RANK, State
 from buswire.topics import Identity
 from hqconsole import gate, hearing
+from hqconsole.ledger.arrivals import DEFECT
 from hqconsole.ledger.deliveries import STATE_OF
 from hqconsole.ledger.evidence import DATA
+from storeagent.effects import CANNOT
 from storeagent.hearing import Hearing, Word
 from tests.simulation import agreement
 from tests.simulation.captured import STOLEN
@@ -184,6 +186,7 @@ class Oracle:
             *self._wipes(),
             *self._storms(rest_seconds),
             *self._clones(),
+            *self._defects(),
         ]
         self.world.counts.update(self.world.journal.died())
         assert not self.faults, "\n  " + "\n  ".join(self.faults[:30])
@@ -350,6 +353,18 @@ class Oracle:
             if turns and identity not in told:
                 yield f"{identity} is there twice, and HQ is silent"
             self.world.counts["clones that took turns"] += turns
+
+    def _defects(self) -> Iterator[str]:
+        """Neither side's program failed on anything; both would go on, and only tell."""
+        for (detail,) in self.world.hq.ledger.connection.execute(
+            "SELECT detail FROM incident WHERE kind = ?", (DEFECT,)
+        ):
+            yield f"HQ's program failed: {detail}"
+        for machine in self.world.machines:
+            for what, detail in machine.disk.database.connection.execute(
+                "SELECT what, detail FROM aside WHERE instr(what, ?)", (CANNOT,)
+            ):
+                yield f"the program of {machine.identity} failed: {what}: {detail[:200]}"
 
     def _storms(self, rest_seconds: float) -> Iterator[str]:
         end = self.world.timeline.now
