@@ -84,7 +84,7 @@ def network(seed: int, share: float) -> Row:
             tempfile.TemporaryDirectory() as folder,
             ReachedChain(Path(folder), stores, tls=tls) as chain,  # type: ignore[arg-type]
         ):
-            _partition(chain, draw, row, tally, times=max(6, round(most * share)))
+            partition(chain, draw, row, tally, times=max(6, round(most * share)))
             judge(chain, row)
     row.note = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.kinds.items()))
     row.note += (
@@ -121,7 +121,7 @@ def judge(chain: Chain, row: Row) -> None:
     ]
 
 
-def _partition(chain: ReachedChain, draw: Random, row: Row, tally: Tally, *, times: int) -> None:
+def partition(chain: ReachedChain, draw: Random, row: Row, tally: Tally, *, times: int) -> None:
     """So many partitions, with work before, in and after them."""
     rounds = _rounds(draw, chain)
     begun = row.times
