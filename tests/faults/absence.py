@@ -40,7 +40,8 @@ _NIGHT_DAYS = 0.9
 """Of a longer jump between two of its runs the hub would want to know that it is true."""
 _NIGHTS = 35
 """More than a month: than what a device keeps of what is over."""
-_TASTE_NIGHTS = 4
+_MANY = 0.3
+"""Of a smaller share there are fewer nights, which no retention of a month notices."""
 _CONNECTED = "connected to"
 _PRIORITIES = ("urgent", "high", "normal", "normal", "normal", "low")
 
@@ -250,7 +251,7 @@ def absence(seed: int, share: float) -> Row:
     """A month of directives while a store is away; it comes back past kills, to what is open."""
     draw = random.Random(seed)
     row = Row("absence")
-    nights = _NIGHTS if share >= 0.3 else _TASTE_NIGHTS
+    nights = _NIGHTS if share >= _MANY else max(2, round(_NIGHTS * share))
     a_day = max(15, round(1_800 * share / nights) + 1)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -261,7 +262,7 @@ def absence(seed: int, share: float) -> Row:
         month.put_under_the_clock()
         month.tills[AWAY].stop()
         for night in range(nights):
-            if night == nights - 2:
+            if night == nights - 1:
                 month.tills[LATELY].stop()
             month.issue(a_day)
             month.go_on(_NIGHT_DAYS)

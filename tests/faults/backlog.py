@@ -32,6 +32,8 @@ _STILL_SECONDS = 120.0
 """A drain that has not moved for so long has stopped."""
 _WAL_MIB = 64
 """Twice what a write-ahead log is cut back to."""
+_MANY = 50_000
+"""Of fewer entries only two of the kills are tried: there is no room for all."""
 _OVERTAKING = 1_000
 """Figures of two messages may be under way beside the last alerts."""
 
@@ -105,7 +107,7 @@ def backlog(seed: int, share: float) -> Row:
         till = chain.till(_STORE)
         journal = Accepted()
         drain = Drain(chain, till, journal, row, total)
-        _take_production_waits(chain, till, most=total - alerts)
+        _begin_anew(chain, till, most=total - alerts, quick=total < _MANY)
         chain.wait_online()
         chain.bus.kill()
         fill(till.home, journal, "act", alerts)
@@ -152,15 +154,19 @@ def judge(drain: Drain) -> list[str]:
     return wrong
 
 
-def _take_production_waits(chain: Chain, till: Till, *, most: int) -> None:
-    """Begin both daemons anew without the quick waits of tests, and let the outbox have a bound."""
-    chain.hub.stop()
+def _begin_anew(chain: Chain, till: Till, *, most: int, quick: bool) -> None:
+    """Let the outbox have a bound and, but for a taste, both daemons the waits of production."""
     till.stop()
-    hq, agent = chain.home / "hq.toml", till.home / "agent.toml"
-    hq.write_text(hq.read_text().replace(QUICK_HQ, ""))
+    agent = till.home / "agent.toml"
     limits = f"\n[limits]\nrows = {most}\nkept_rows = {_kept_rows(most)}\n"
-    agent.write_text(agent.read_text().replace(QUICK_DEVICE, "") + limits)
-    chain.hub.start()
+    settings = agent.read_text() + limits
+    if not quick:
+        settings = settings.replace(QUICK_DEVICE, "")
+        chain.hub.stop()
+        hq = chain.home / "hq.toml"
+        hq.write_text(hq.read_text().replace(QUICK_HQ, ""))
+        chain.hub.start()
+    agent.write_text(settings)
     till.start()
 
 
@@ -247,7 +253,8 @@ def _befalls(drain: Drain, draw: random.Random) -> list[tuple[float, Callable[[]
         lambda: _kill(drain, "broker"),
     ]
     found = [(0.02, drain.say_urgent)]
-    for number, kill in enumerate(draw.sample(kills, len(kills))):
+    count = len(kills) if drain.total >= _MANY else 2
+    for number, kill in enumerate(draw.sample(kills, count)):
         at = 0.22 + 0.18 * number
         found += [
             (at + 0.06 * draw.random(), drain.say_urgent),
