@@ -116,7 +116,8 @@ def _run_one(chain: Chain, seed: int, part: Part) -> Tally:
         steps = " > ".join(f"{one.name}:{one.lineno}" for one in where if "/tests/" in one.filename)
         logs = "".join(
             f"\n    {daemon.name}: {' | '.join(daemon.said().splitlines()[-6:])}"
-            for daemon in (chain.hub, *chain.tills.values())
+            for daemon in everybody(chain)
+            if daemon is not None
         )
         tally.wrong.append(f"{type(error).__name__}: {error} ({steps}){logs}")
     tally.accepted = chain.journal.accepted

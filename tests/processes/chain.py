@@ -7,8 +7,10 @@ databases, so that it can be held against these.
 
 import contextlib
 import json
+import random
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import time
@@ -159,24 +161,33 @@ class Bus(BrokerProcess):
 
     def __init__(self, folder: Path, *words: str | Path) -> None:
         self._words = words
-        super().__init__(folder)
+        self._ready = folder / "broker.json"
+        self.log = folder / "broker.log"
+        self.port = steady_port()
+        self.start()
 
     def start(self) -> None:
         """Start it, and wait until clients can connect."""
         self._ready.unlink(missing_ok=True)
         command = [BIN / "storebus-broker", "--port", str(self.port), "--ready-file", self._ready]
-        self._process = subprocess.Popen(
-            [*command, *self._words],
-            stdout=subprocess.DEVNULL,
-            env=environment(self._ready.parent),
+        with self.log.open("ab") as file:
+            self._process = subprocess.Popen(
+                [*command, *self._words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+                env=environment(self._ready.parent),
+            )
+        wait_until(
+            lambda: self._ready.exists() or self._process.poll() is not None,
+            seconds=40,
+            what="the broker",
         )
-        wait_until(self._ready.exists, seconds=20, what="the broker")
-        self.port = json.loads(self._ready.read_text())["port"]
+        assert self._ready.exists(), f"broker: {self.said()[-2000:]}"
 
-    @property
-    def pid(self) -> int:
-        """Of the running process."""
-        return self._process.pid
+    def said(self) -> str:
+        """All that it has said so far."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     @property
     def pid(self) -> int:
@@ -727,6 +738,21 @@ class Chain:
             deliveries, arrivals = till.arrivals()
             twice.extend([f"an arrival at {till.name}"] * (arrivals - deliveries))
         return Account(lost, twice)
+
+
+def steady_port() -> int:
+    """A free port that stays ours while nobody listens on it.
+
+    The system gives ports above these to clients: to ours too, which try to connect to a broker
+    that is down, and would keep it from coming back.
+    """
+    for port in random.sample(range(15_000, 32_000), 1000):
+        with socket.socket() as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                attempt.bind(("127.0.0.1", port))
+                return port
+    raise AssertionError("no port is free")
 
 
 def rows(path: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
