@@ -43,7 +43,7 @@ class Patience:
         """
         if before is not None and len(self._earlier) < _EARLIER_LIMIT:
             self._earlier[before] = set()
-        longest = self._timing.retry_first_seconds * 2**self._asks
+        longest = self._timing.retry_first_seconds * 2.0**self._asks
         self._asks = min(self._asks + 1, _ASKS_LIMIT)
         return min(self._timing.retry_most_seconds, longest) * (0.5 + 0.5 * self._draw())
 

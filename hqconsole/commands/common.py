@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 import click
 
-from buskit.terminal import Column, ago, narrate
+from buskit.terminal import Column, ago, clock, narrate
 from hqconsole.home import hub_state
+from hqconsole.hub_link import hub_link
 from hqconsole.ledger import audit
 from hqconsole.ledger.opening import open_ledger
 
@@ -151,6 +152,25 @@ def narrate_hub(home: Path, what: str = "it stands in the ledger and goes out") 
     if not running:
         narrate(f"no hub is running: {what} with hq up (or hq hub)")
     return running
+
+
+def narrate_link(home: Path, *, without: str) -> None:
+    """Tell the person when what is shown of stores is old: no hub, or one that is cut off.
+
+    Args:
+        home: Of head office.
+        without: What to say where no hub runs.
+    """
+    if not hub_state(home).running:
+        narrate(without)
+        return
+    link = hub_link(home)
+    if link is not None and not link.connected:
+        why = f" ({link.failure})" if link.failure else ""
+        narrate(
+            f"the hub has no connection to the broker since {clock(link.since_at)}{why}:"
+            " nothing leaves or comes in, and who is online is as it was then"
+        )
 
 
 def heard_words(now_at: float) -> Callable[[float | None], str]:

@@ -12,7 +12,9 @@ import click
 from buskit.cli import home_option, json_option
 from buskit.database import Database
 from buskit.terminal import Column, Sheet, ago, clock, narrate
+from hqconsole.commands.common import narrate_link
 from hqconsole.home import hub_state
+from hqconsole.hub_link import hub_link
 from hqconsole.ledger import directives, views
 from hqconsole.ledger.opening import open_ledger
 from hqconsole.render import (
@@ -80,7 +82,10 @@ def _list(ledger: Database, most: int, home: Path, *, as_json: bool) -> None:
     hub = hub_state(home)
     sheet = Sheet()
     if as_json:
-        sheet.json({"hub_running": hub.running, "directives": rows, "asking": asking})
+        link = hub_link(home) if hub.running else None
+        connected = None if link is None else link.connected
+        shown = {"hub_running": hub.running, "hub_connected": connected}
+        sheet.json({**shown, "directives": rows, "asking": asking})
         return
     # A bar that is folded is none: on a narrow terminal it is short, and dates are without year.
     narrow = sheet.on_terminal and shutil.get_terminal_size().columns < _WIDE
@@ -100,8 +105,7 @@ def _list(ledger: Database, most: int, home: Path, *, as_json: bool) -> None:
     sheet.show(rows, columns, as_json=False, empty="nothing was issued yet: hq publish --help")
     if total > len(rows):
         narrate(f"{total - len(rows):,} older ones: hq status --limit {total}")
-    if not hub.running:
-        narrate("no hub is running: nothing leaves or comes in (hq up)")
+    narrate_link(home, without="no hub is running: nothing leaves or comes in (hq up)")
     _tell_asking(asking)
 
 

@@ -7,8 +7,7 @@ import click
 
 from buskit.cli import home_option, json_option
 from buskit.terminal import Column, Sheet, narrate
-from hqconsole.commands.common import heard_words, online_column
-from hqconsole.home import hub_state
+from hqconsole.commands.common import heard_words, narrate_link, online_column
 from hqconsole.ledger import store_views
 from hqconsole.ledger.opening import open_ledger
 
@@ -43,5 +42,4 @@ def stores(region: str | None, offline: bool, home: Path, as_json: bool) -> None
     online = sum(row["online"] for row in found)
     never = sum(row["last_heard_at"] is None for row in found)
     narrate(f"{online:,} of {len(found):,} stores are online; {never:,} were never heard")
-    if not hub_state(home).running:
-        narrate("no hub is running: who is online is as it was when it stopped")
+    narrate_link(home, without="no hub is running: who is online is as it was when it stopped")

@@ -10,7 +10,7 @@ import click
 from buskit.cli import home_option, json_option
 from buskit.terminal import Column, Sheet, clock, narrate
 from buswire.states import State
-from hqconsole.commands.common import heard_words, online_column
+from hqconsole.commands.common import heard_words, narrate_link, online_column
 from hqconsole.ledger import directives, views
 from hqconsole.ledger.opening import open_ledger
 
@@ -64,3 +64,4 @@ def who(directive: str, states: Sequence[str], home: Path, as_json: bool) -> Non
             ", ".join(f"{count:,} {state.replace('_', ' ')}" for state, count in counts.items())
             + f"; {sum(row['online'] for row in found):,} of them are online"
         )
+        narrate_link(home, without="no hub is running: this is as it was when it stopped")
