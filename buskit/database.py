@@ -150,6 +150,12 @@ class Database:
         except sqlite3.Error as error:
             _give_up(connection, database)
             translate(error, terms.what, path, terms.hint_damaged)
+        except UnicodeDecodeError as error:  # of a message of SQLite's that quotes the file
+            _give_up(connection, database)
+            how = f"is damaged: not even its tables can be read: {error.reason}"
+            raise DatabaseDamaged(
+                f"{named(terms.what, path)} {how}", hint=terms.hint_damaged
+            ) from error
         except BaseException:
             _give_up(connection, database)
             raise
@@ -318,8 +324,14 @@ class Database:
         Raises:
             DatabaseDamaged: Something does not fit.
         """
+        terms = self.connection, self._terms.migrations, but_sums_of
         with self._translated():
-            found = first_damage(self.connection, self._terms.migrations, but_sums_of)
+            try:
+                found = first_damage(*terms)
+            except sqlite3.DatabaseError:  # SQLite calls a read that failed damage as well
+                found = first_damage(*terms)
+            except UnicodeDecodeError as error:  # of a message of SQLite's that quotes the file
+                found = f"not even its tables can be read: {error.reason}"
         if found:
             raise self.damaged(found)
 
@@ -578,7 +590,7 @@ def _header_is_damaged(connection: sqlite3.Connection, terms: Terms) -> bool:
         if found != terms.application_id or version == len(terms.migrations):
             return False
         return has_tables_of(connection, terms.migrations)
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return False
 
 

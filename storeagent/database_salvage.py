@@ -60,6 +60,8 @@ class _Source:
         self._columns = columns
         self.torn: set[str] = set()
         """Tables that could not be read in one go."""
+        self.open_ended: set[str] = set()
+        """Logs whose end could not be read."""
 
     def rows(self, table: str, key: str) -> Iterator[tuple[Any, ...]]:
         """The good rows of a small table: from its begin, and from its end where it is torn."""
@@ -71,7 +73,7 @@ class _Source:
                     if row not in seen:
                         seen.add(row)
                         yield row
-            except sqlite3.Error:
+            except (sqlite3.Error, UnicodeDecodeError):
                 self.torn.add(table)
             else:
                 return
@@ -87,7 +89,7 @@ class _Source:
                 yield row
             else:
                 return
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeDecodeError):
             pass
         self.torn.add(log)
         behind = [position for position in self._positions_from_the_end(log) if position > last]
@@ -95,7 +97,7 @@ class _Source:
         for position in (*range(last + 1, min(begin, last + 1 + _GAP_MOST)), *sorted(behind)):
             try:
                 yield from self._good(log, "WHERE position = ?", position)
-            except sqlite3.Error:
+            except (sqlite3.Error, UnicodeDecodeError):
                 continue
 
     def highest(self, log: Log) -> int:
@@ -120,8 +122,10 @@ class _Source:
                 if found and position >= found[-1]:
                     break
                 found.append(position)
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeDecodeError):
             pass
+        if not found:
+            self.open_ended.add(log)
         return found
 
     def _good(self, table: str, where: str, *values: object) -> Iterator[tuple[Any, ...]]:
@@ -190,8 +194,8 @@ class _Removal:
         begin = acked_position if acked is not None else max(first - 1, 0)
         head = max(last, acked_position, known_head or 0, self._source.highest(log))
         saved = new - acked_new
-        open_ended = log in self._source.torn and known_head is None
-        return SavedLog(saved, max(0, head - begin - saved), open_ended)
+        lost = max(0, head - begin - saved)
+        return SavedLog(saved, lost, log in self._source.open_ended)
 
     def _note_receipt(self, data: bytes) -> None:
         try:

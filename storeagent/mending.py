@@ -206,13 +206,13 @@ def _mend_locked(
 
 def _salvaged(copy: Path, target: Database, heads: Mapping[str, int]) -> dict[Log, SavedLog]:
     """What can be read of the copy; where nothing can, nothing is changed."""
-    nothing = {log: SavedLog(0, heads.get(log, 0), log not in heads) for log in LOGS}
+    nothing = {log: SavedLog(0, 0, open_ended=True) for log in LOGS}
     if not copy.exists() or not copy.stat().st_size:
         return nothing
     source = connect(f"{copy.as_uri()}?mode=rw", busy_seconds=0, any_thread=False)
     try:
         return salvage(source, target, heads)
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return nothing
     finally:
         with contextlib.suppress(sqlite3.Error):

@@ -2,15 +2,23 @@
 
 from pathlib import Path
 
-from buskit.database import MEMORY, Database, DatabaseDamaged, open_database
+from buskit.database import (
+    MEMORY,
+    Database,
+    DatabaseDamaged,
+    DatabaseForeign,
+    DatabaseMissing,
+    open_database,
+)
 from buskit.row_sums import row_sum
 from hqconsole.ledger.schema import APPLICATION_ID, MIGRATIONS
 
 FILE_NAME = "ledger.db"
 WHAT = "the ledger"
+_KEYS = "keys"
 HINT_DAMAGED = (
     "stop the hub and put the newest backup back: hq restore FILE (the damaged ledger is kept "
-    "beside it, and what the backup lacks comes back from the stores)"
+    "beside it, and what the backup lacks comes back from the stores); without any: hq init"
 )
 
 
@@ -44,15 +52,22 @@ def open_ledger(home: Path | None, *, create: bool = False) -> Database:
     Raises:
         DatabaseError: It is not there, is newer than this program, or is damaged; with the hint.
     """
-    return open_database(
-        MEMORY if home is None else home / FILE_NAME,
-        MIGRATIONS,
-        application_id=APPLICATION_ID,
-        create=create,
-        what=WHAT,
-        hint_create="hq init",
-        hint_damaged=HINT_DAMAGED,
-    )
+    try:
+        return open_database(
+            MEMORY if home is None else home / FILE_NAME,
+            MIGRATIONS,
+            application_id=APPLICATION_ID,
+            create=create,
+            what=WHAT,
+            hint_create="hq init",
+            hint_damaged=HINT_DAMAGED,
+        )
+    except (DatabaseMissing, DatabaseForeign) as error:
+        if home is not None and (home / _KEYS).is_dir():  # which `hq init` makes behind the ledger
+            gone = isinstance(error, DatabaseMissing)
+            how = "there is nothing left of it" if gone else "it cannot be recognized any more"
+            raise damaged(how) from error
+        raise
 
 
 def ledger_from_bytes(image: bytes) -> Database:

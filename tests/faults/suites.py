@@ -13,6 +13,7 @@ SUITES: dict[str, Suite] = {
     "amnesia": Suite("amnesia:amnesia", 100),
     "writers": Suite("writers:writers", 5_000),
     "power": Suite("disks:power", 5_000),
+    "errors": Suite("disks:errors", 5_000),
     "backlog": Suite("backlog:backlog", 1_000_000),
     "absence": Suite("absence:absence", 1_800),
     "herd": Suite("herd:herd", 10, alone=True),
