@@ -10,6 +10,7 @@ SUITES: dict[str, Suite] = {
     "kills": Suite("kills:kills", 1_000),
     "pauses": Suite("pauses:pauses", 100),
     "damage": Suite("damage:damage", 500),
+    "full": Suite("full:full", 100),
     "amnesia": Suite("amnesia:amnesia", 100),
     "writers": Suite("writers:writers", 5_000),
     "power": Suite("disks:power", 5_000),
@@ -24,4 +25,5 @@ SUITES: dict[str, Suite] = {
     "duplicates": Suite("duplicates:duplicates", 1_000_000),
     "copies": Suite("copies:copies", 36),
     "soak": Suite("soak:soak", 200, demanded=True),
+    "poison": Suite("poison:poison", 1_000),
 }
