@@ -84,12 +84,25 @@ class UplinkWriter:
         known = True
         if cursor.seq == 0:
             self.position = 0
-        elif cursor != self.acked:
+        elif cursor != self.acked or not self._stands(outbox):
             position = outbox.position_of(self.log, cursor.id)
             known = position is not None
             self.position = position or 0
         self.acked = cursor
         return Settled(self.log, cursor, self.position), known
+
+    def _stands(self, outbox: Outbox) -> bool:
+        """Whether the outbox has what HQ acknowledged last in the place where that was saved.
+
+        A database put together from files of different moments may lack it: what is said then gets
+        places that look acknowledged. An acknowledged entry may be gone, but not with all behind.
+        """
+        if not self.position:
+            return True
+        found = outbox.entries(self.log, after=self.position - 1, most=1, most_bytes=1)
+        return bool(found) and (
+            found[0].position > self.position or found[0].record.id == self.acked.id
+        )
 
     def next(self, outbox: Outbox) -> Records | None:
         """The next message to send, or None when the window is full or nothing is left."""

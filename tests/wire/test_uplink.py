@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from buswire.cursors import START, Cursor, Misfit, advance, fit
 from buswire.messages import BATCH_BYTES, BATCH_RECORDS, Records
 from buswire.uplink import Settled, UplinkWriter
@@ -65,6 +67,17 @@ def test_the_cursor_as_it_was_costs_no_look_up() -> None:
     writer = UplinkWriter("act", cursor(2), 2, window=8)
     assert writer.rebase(cursor(2), desk) == (Settled("act", cursor(2), 2), True)
     assert _numbers(writer.next(desk)) == [3]
+
+
+@pytest.mark.parametrize("later", [0, 5])
+def test_an_outbox_without_what_was_acknowledged_is_an_older_copy(later: int) -> None:
+    """Put together from files of two moments, it would take what is said next for acknowledged."""
+    desk = ListDesk()
+    desk.add("act", 1, 2, 3, *range(20, 20 + later))
+    writer = UplinkWriter("act", cursor(7), 7, window=8)
+    settled, known = writer.rebase(cursor(7), desk)
+    assert (settled, known) == (Settled("act", cursor(7), 0), False)
+    assert _numbers(writer.next(desk)) == [1, 2, 3, *range(20, 20 + later)]
 
 
 def test_what_is_under_way_is_bounded_by_the_window() -> None:
