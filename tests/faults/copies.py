@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+from buswire.errors import BusError
 from tests.faults.hooked import Hooked, name_of
 from tests.faults.network import work
 from tests.faults.rows import Row
@@ -80,7 +81,7 @@ class Copies:
         try:
             kind()
             self._heal()
-        except AssertionError as error:
+        except (AssertionError, BusError) as error:
             self.row.wrong.append(f"{kind.__name__}: {error}")
         self.row.times += 1
         self.judge(kind.__name__.replace("_", " "))
@@ -131,11 +132,11 @@ class Copies:
         self.counts["torn images" if whole else "torn images that are damaged"] += 1
         try:
             self._heal(till)
-        except AssertionError:
-            # It has noticed, or it must: a device that cannot be mended is set up anew.
-            if till.returncode is None and whole:
+        except (AssertionError, BusError):
+            # It has noticed: what it cannot take it refuses.
+            if whole:
                 raise
-            self.counts["torn images set up anew"] += 1
+        if not whole:
             if "Traceback" in till.said():
                 self.row.wrong.append(f"a torn copy: {till.said()[-1500:]}")
             till.end()
@@ -143,6 +144,7 @@ class Copies:
             till.join(self.chain.bundle(till.name))
             self.hooked.install(till)
             till.start()
+            self.counts["set up anew for that"] += 1
 
     def clone(self) -> None:
         """An old image runs beside the device it is of, and both have things to say."""
