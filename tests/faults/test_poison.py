@@ -13,7 +13,6 @@ from storeagent.effects import Effects
 from tests.faults.poison import POISON, hooks, live
 from tests.faults.rows import Row
 
-
 SHORT = replace(POISON, trouble_seconds=15.0)
 
 
