@@ -52,6 +52,7 @@ class Tally:
 
 
 Part = Callable[[Chain, random.Random, Tally], None]
+Around = Callable[[Chain], contextlib.AbstractContextManager[object]]
 
 
 def run_chains(
@@ -62,6 +63,7 @@ def run_chains(
     stores: Sequence[str] = STORES,
     at_once: int = AT_ONCE,
     link: str = "",
+    around: Around = contextlib.nullcontext,
 ) -> list[Tally]:
     """Do each part to a chain of its own, and add to the row what came of it.
 
@@ -75,6 +77,7 @@ def run_chains(
         stores: Of each chain.
         at_once: So many chains live at the same time.
         link: More lines for the table [link] of everybody's settings.
+        around: Prepares the folder of a chain before anything of it begins, and clears up.
     """
     folder = Path(tempfile.mkdtemp(prefix="storebus-faults-"))
     silence = io.StringIO()
@@ -86,7 +89,11 @@ def run_chains(
         ):
             runs = [
                 pool.submit(
-                    _run_one, Chain(folder / str(number), stores, link=link), seed + number, part
+                    _run_one,
+                    Chain(folder / str(number), stores, link=link),
+                    seed + number,
+                    part,
+                    around,
                 )
                 for number, part in enumerate(parts)
             ]
@@ -104,11 +111,11 @@ def run_chains(
     return tallies
 
 
-def _run_one(chain: Chain, seed: int, part: Part) -> Tally:
+def _run_one(chain: Chain, seed: int, part: Part, around: Around) -> Tally:
     tally = Tally()
     chain.folder.mkdir()
     try:
-        with chain:
+        with around(chain), chain:
             part(chain, random.Random(seed), tally)
             judge(chain, tally)
     except Exception as error:  # whatever a suite meets is a finding of the suite
