@@ -4,6 +4,7 @@ Owns the looking. Must not know any table: which ones there are is what the migr
 column called `sum` is the sum of the others of its row (`row_sums`).
 """
 
+import re
 import sqlite3
 from collections.abc import Collection, Sequence
 
@@ -26,6 +27,7 @@ def first_damage(
         return "its tables are not those of this program"
     found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")]
     if found != ["ok"]:
+        _refuse_unread(found)
         return "; ".join(" ".join(one.split()) for one in found)[:500]
     for kind, table, _, _ in expected:
         if kind == "table" and table not in but_sums_of:
@@ -34,6 +36,15 @@ def first_damage(
             if wrong:
                 return f"{wrong} rows of its table {table} are not as they were written"
     return ""
+
+
+def _refuse_unread(found: Sequence[str]) -> None:
+    """Raise where the check speaks of pages that the disk did not give: that is no damage."""
+    for code in map(int, re.findall(r"error code=(\d+)", " ".join(found))):
+        if code & 0xFF == sqlite3.SQLITE_IOERR:
+            error = sqlite3.OperationalError(f"a page cannot be read (error code {code})")
+            error.sqlite_errorcode = code
+            raise error
 
 
 def has_tables_of(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> bool:

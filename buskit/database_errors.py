@@ -5,6 +5,7 @@ such table, a constraint, a wrong parameter) are not translated: they are mistak
 """
 
 import errno
+import os
 import sqlite3
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +13,9 @@ from typing import NoReturn
 from buskit.errors import KitError
 
 DAMAGED_HINT = "keep the file for inspection and put the last backup in its place"
+
+_never_closed: dict[tuple[int, int], int] = {}
+"""Descriptors: to close one would give up all the locks that SQLite has here on the same file."""
 
 _IO_CODES = (
     sqlite3.SQLITE_IOERR,
@@ -83,6 +87,11 @@ def translate(
             hint="free space on that disk, and try again",
         ) from error
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        if refused := _refusal_to_read(path):
+            raise DatabaseFailed(
+                f"{label} cannot be read: {refused.strerror or refused}",
+                hint="look at the disk, it fails; what is on it may be unharmed",
+            ) from error
         raise DatabaseDamaged(f"{label} is damaged: {error}", hint=hint_damaged) from error
     if primary in _IO_CODES:
         name = getattr(error, "sqlite_errorname", code)
@@ -91,6 +100,30 @@ def translate(
             hint="look at the disk and at the rights of the file and its folder",
         ) from error
     raise error
+
+
+def _refusal_to_read(path: Path | None) -> OSError | None:
+    """The error with which the disk refuses to give a part of the file, if it does.
+
+    SQLite on POSIX says of a read that failed (EIO) that the file is damaged. It is the disk that
+    is, and to put another file in the place of this one would lose what is on it.
+    """
+    if path is None or os.name != "posix":
+        return None
+    for name in (str(path), f"{path}-wal"):
+        try:
+            found = os.stat(name)  # noqa: PTH116 - a name, no Path
+            key = found.st_dev, found.st_ino
+            if key not in _never_closed:
+                _never_closed[key] = os.open(name, os.O_RDONLY)
+            os.lseek(_never_closed[key], 0, os.SEEK_SET)
+            while os.read(_never_closed[key], 1024 * 1024):
+                pass
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return error
+    return None
 
 
 def explained(error: Exception, what: str, path: Path | None = None) -> Exception:

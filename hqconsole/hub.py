@@ -60,6 +60,7 @@ from hqconsole.access_file import AccessFileError, AccessFileWriter
 from hqconsole.desk import Desk, Event, Heard, Linked, Publish, Tick, Unlinked
 from hqconsole.errors import HqError
 from hqconsole.home import HUB_LOCK_NAME, HqSettings, read_hq_settings
+from hqconsole.hub_link import LinkTeller
 from hqconsole.keyring import Keyring
 from hqconsole.ledger.opening import open_ledger
 from hqconsole.ledger.soundness import require_sound
@@ -74,6 +75,8 @@ _GATHERED_LIMIT = 50_000
 """More messages than this wait: the rest is dropped, and devices send it again."""
 _RETRY_FIRST_SECONDS = 1.0
 _RETRY_MOST_SECONDS = 30.0
+_SUSPICIONS_MOST = 2
+"""So often in a row the ledger may look damaged before that is believed."""
 
 
 class HubError(HqError):
@@ -165,12 +168,14 @@ class HubProcess:
         self._retries = 0
         self._dropped = 0
         self._must_reopen = False
+        self._suspicions = 0
         self._changes = -1
         self._linked = False
         self._access_at = 0.0
         self._access_trouble = ""
         self._keys_at = 0.0
         self._signer = ""
+        self._teller = LinkTeller(home, wall_clock=time.time)
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """Stop soon; safe inside a signal handler."""
@@ -204,6 +209,7 @@ class HubProcess:
                 loop=loop,
             )
             bell = self._open_doorbell(loop)
+            self._tell_link()
             self._link.start()
             self._say(f"the hub runs in {self._home}")
             try:
@@ -251,6 +257,7 @@ class HubProcess:
             self._handle(events or [Tick()], now)
         self._write_access_file()
         self._pump()
+        self._tell_link()
 
     def _next_events(self) -> list[Event]:
         patience = _POLL_SECONDS
@@ -341,11 +348,8 @@ class HubProcess:
         except (DatabaseFull, DatabaseBusy) as error:
             self._pause(error, now)
             return
-        except (DatabaseDamaged, DatabaseForeign, DatabaseNewer):
-            raise
-        except (DatabaseError, sqlite3.OperationalError) as error:
-            self._must_reopen = True
-            self._pause(explained(error, self._ledger.what, self._ledger.path), now)
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            self._bear(explained(error, self._ledger.what, self._ledger.path), now)
             return
         if self._retry_at is not None:
             self._retry_at, self._retries = None, 0
@@ -371,6 +375,11 @@ class HubProcess:
         return True
 
     # --- what others go by -----------------------------------------------------------------------
+
+    def _tell_link(self) -> None:
+        """Write down whether the broker is there, for who looks at what the ledger says."""
+        failure = self._link.failure
+        self._teller.tell(None if self._linked else "" if failure is None else str(failure))
 
     def _look_at_keys(self, now: float) -> None:
         """Take HQ's keys when a command has changed them, and go on with the one that signs."""
@@ -425,6 +434,25 @@ class HubProcess:
         hint = getattr(error, "hint", None)
         self._say(f"cannot save: {error}{f' ({hint})' if hint else ''}; trying again")
 
+    def _bear(self, error: Exception, now: float) -> None:
+        """Open the ledger anew some time later, if that may help.
+
+        Raises:
+            DatabaseError: It is damaged, or not for this program.
+            sqlite3.Error: It is no matter of the disk.
+        """
+        if isinstance(error, DatabaseForeign | DatabaseNewer):
+            raise error
+        if not isinstance(error, DatabaseError | sqlite3.OperationalError):
+            raise error
+        if isinstance(error, DatabaseDamaged):
+            # A single read that failed looks the same to SQLite.
+            self._suspicions += 1
+            if self._suspicions > _SUSPICIONS_MOST:
+                raise error
+        self._must_reopen = True
+        self._pause(error, now)
+
     def _reopen(self) -> None:
         """Open the ledger anew, since nobody knows what a failing disk has kept.
 
@@ -439,6 +467,8 @@ class HubProcess:
         before = self._ledger, self._desk
         self._ledger = open_ledger(self._home)
         try:
+            if self._suspicions:
+                self._ledger.check()
             self._desk = self._make_desk(run=self._desk.run)
         except BaseException:
             _close_quietly(self._ledger)
@@ -446,6 +476,7 @@ class HubProcess:
             raise
         _close_quietly(before[0])
         self._must_reopen = False
+        self._suspicions = 0
         self._changes = -1
 
     # --- odds and ends ---------------------------------------------------------------------------

@@ -187,6 +187,7 @@ class AgentProcess:
         self._retries = 0
         self._held: list[Event] = []
         self._must_reopen = False
+        self._suspected = False
         self._damage = ""
         self._arrivals = 0
         self._changes = -1
@@ -342,9 +343,12 @@ class AgentProcess:
         except (DatabaseForeign, DatabaseNewer):
             raise
         except Exception as error:
-            if why := self._damage_behind(error):
+            why = self._damage_behind(error)
+            if why and self._suspected:
                 self._mend(why, now)
             elif isinstance(error, DatabaseError | sqlite3.DatabaseError):
+                # A few reads that failed look like damage to SQLite: only a second look tells.
+                self._suspected = bool(why)
                 self._must_reopen = True
                 self._pause(explained(error, self._database.what, self._database.path), now)
             else:
@@ -404,7 +408,7 @@ class AgentProcess:
             self._database, self._core = before
             raise
         _close_quietly(before[0])
-        self._must_reopen = False
+        self._must_reopen = self._suspected = False
         self._arrivals = 0
         self._changes = -1
 
@@ -480,7 +484,7 @@ class AgentProcess:
             self._damage = why
             self._pause(error, now)
             return
-        self._must_reopen = False
+        self._must_reopen = self._suspected = False
         self._arrivals = 0
         self._changes = -1
         if self._link.connected:

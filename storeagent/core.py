@@ -208,6 +208,8 @@ class AgentCore:
         arrivals = False
         try:
             with Batch(self.database) as batch:
+                if self._stale:
+                    self._load()
                 if self._relink:
                     self._relink = False
                     if self._link_is_up and not any(isinstance(e, Linked) for e in events):
@@ -258,10 +260,10 @@ class AgentCore:
     def reload(self) -> None:
         """Throw the machine away and make it anew from what is saved; idempotent.
 
-        The next `handle` takes up the link again. After `DatabaseFailed` nothing can be read: the
-        old machine stays, unlinked, until the owner has opened the database anew.
+        The next `handle` takes up the link again. Where nothing can be read now, it also loads: the
+        old machine believes to have what was not kept, and must not be asked again.
         """
-        self._relink = True
+        self._relink = self._stale = True
         self._machine.unlinked()
         # The error that led here is what the caller must see, not one more of the same disk.
         with contextlib.suppress(Exception):
@@ -337,6 +339,7 @@ class AgentCore:
         self._acked: dict[Log, tuple[Cursor, int]] = acked
         self._facts: StoreFacts = facts
         self._lost: dict[Log, int] = {lost.log: lost.entries for lost in self.memory.lost()}
+        self._stale = False
 
     def _hear(
         self, topic: str, payload: bytes, now: float, batch: Batch, outgoing: list[Outgoing]

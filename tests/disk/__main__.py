@@ -5,10 +5,11 @@ import logging
 import sys
 from dataclasses import asdict
 
+from tests.disk.errors import errors
 from tests.disk.power import power
 from tests.disk.power_world import watched_folder
 
-SUITES = {"power": power}
+SUITES = {"power": power, "errors": errors}
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)

@@ -13,6 +13,11 @@ def power(seed: int, share: float) -> Row:
     return on_the_shim("power", seed, share)
 
 
+def errors(seed: int, share: float) -> Row:
+    """Any call to the disk fails, once, a few times, or until somebody mends it."""
+    return on_the_shim("errors", seed, share)
+
+
 def on_the_shim(name: str, seed: int, share: float, sabotage: str = "") -> Row:
     """Run one of `tests.disk`'s suites.
 

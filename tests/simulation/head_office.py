@@ -54,6 +54,7 @@ class HeadOffice:
         self._due_at: float | None = None
         self._die_after_commit = False
         self._will_key = ""
+        self._life = 0
 
     @property
     def ledger(self) -> Database:
@@ -71,6 +72,10 @@ class HeadOffice:
         except Killed:
             self.come_back_later()
             return
+        self._begin_life()
+
+    def _begin_life(self) -> None:
+        self._life += 1
         self._inbound = []
         self._due_at = None
         self._plan_connect(0.3)
@@ -92,6 +97,7 @@ class HeadOffice:
     def kill(self) -> None:
         """The hub dies as with SIGKILL."""
         self.desk = None
+        self._life += 1
         self._die_after_commit = False
         self._inbound = []
         self.disk.be_well()
@@ -117,12 +123,12 @@ class HeadOffice:
         self.disk.died = self.come_back_later
 
     def _plan_connect(self, most_seconds: float) -> None:
-        desk, timeline = self.desk, self.world.timeline
+        life, timeline = self._life, self.world.timeline
 
         def connect() -> None:
-            if desk is None or self.desk is not desk or self.session is not None:
+            if self.desk is None or self._life != life or self.session is not None:
                 return
-            will = desk.farewell()
+            will = self.desk.farewell()
             self._will_key = self._signing_key()
             session = self.world.network.connect(
                 CLIENT_ID, self._receive, self._lost, (will.topic, will.payload, will.retain)
@@ -185,7 +191,7 @@ class HeadOffice:
                     self.world.oracle.answered(one.payload)
                 self.session.publish(one.topic, one.payload, retain=one.retain)
         self._renew_will()
-        self._plan_due(desk)
+        self._plan_due()
 
     def _renew_will(self) -> None:
         """What lies at the broker, to be said later, must bear a key that is trusted then."""
@@ -196,16 +202,21 @@ class HeadOffice:
     def _signing_key(self) -> str:
         return self.world.keys.signing(self.world.timeline.wall_clock()).id
 
-    def _plan_due(self, desk: Desk) -> None:
-        now = self.world.timeline.now
-        due = max(desk.next_at(now), now + 0.001)
+    def next_at(self, now: float) -> float:
+        """When the hub has something to do if nothing happens."""
+        assert self.desk is not None
+        return self.desk.next_at(now)
+
+    def _plan_due(self) -> None:
+        now, life = self.world.timeline.now, self._life
+        due = max(self.next_at(now), now + 0.001)
         if self._due_at is not None and now < self._due_at <= due:
             return
 
         def wake() -> None:
             if self._due_at == due:
                 self._due_at = None
-            if self.desk is desk:
+            if self._life == life:
                 self._gather(Tick())
 
         self._due_at = due

@@ -114,6 +114,8 @@ class Machine:
         self._round_planned = False
         self._due_at: float | None = None
         self._die_after_commit = False
+        self._life = 0
+        """Rises with each start and each death, so that what was planned in one ends with it."""
         self.put_in_disk(home)
 
     def wall_clock(self) -> float:
@@ -162,8 +164,12 @@ class Machine:
         except Killed:
             self._come_back_later()
             return
-        self._due_at = None
         self._carrier = Carrier(_Wire(self), qos=0)  # type: ignore[arg-type]
+        self._begin_life()
+
+    def _begin_life(self) -> None:
+        self._life += 1
+        self._due_at = None
         self._inbound = []
         self._plan_connect(0.3)
 
@@ -187,6 +193,7 @@ class Machine:
     def kill(self) -> None:
         """The agent dies as with SIGKILL; what it has saved stays."""
         self.core = None
+        self._life += 1
         self._die_after_commit = False
         self._inbound = []
         self.disk.be_well()
@@ -217,14 +224,14 @@ class Machine:
             self.session.cut()
 
     def _plan_connect(self, most_seconds: float) -> None:
-        core = self.core
+        life = self._life
         timeline = self.world.timeline
 
         def connect() -> None:
-            if self.core is not core or core is None or self.session is not None:
+            if self._life != life or self.core is None or self.session is not None:
                 return
             if self.in_network:
-                bye = core.bye()
+                bye = self.core.bye()
                 self.session = self.world.network.connect(
                     str(self.identity), self._receive, self._lost, (bye.topic, bye.payload, False)
                 )
@@ -293,12 +300,16 @@ class Machine:
             return
         self.world.oracle.looked_at(self)
         self._carrier.carry(outgoing, now)
-        self._plan_due(core)
+        self._plan_due(self.next_at())
 
-    def _plan_due(self, core: AgentCore) -> None:
-        due = core.next_at()
+    def next_at(self) -> float | None:
+        """When the daemon has something to do if nothing happens."""
+        return None if self.core is None else self.core.next_at()
+
+    def _plan_due(self, due: float | None) -> None:
         if due is None:
             return
+        life = self._life
         due = max(due, self.world.timeline.now + 0.001)
         if self._due_at is not None and self.world.timeline.now < self._due_at <= due:
             return
@@ -306,10 +317,10 @@ class Machine:
         def wake() -> None:
             if self._due_at == due:
                 self._due_at = None
-            if self.core is core:
-                later = core.next_at()
+            if self._life == life and self.core is not None:
+                later = self.next_at()
                 if later is not None and later > self.world.timeline.now:
-                    self._plan_due(core)
+                    self._plan_due(later)
                 else:
                     self._gather(Rang())
 

@@ -47,6 +47,9 @@ _REST_SECONDS = 45.0
 class World:
     """Everything of one seed. Make it, then `run`."""
 
+    head_office_kind: type[HeadOffice] = HeadOffice
+    machine_kind: type[Machine] = Machine
+
     def __init__(self, scenario: Scenario, seed: int, disks: Disks | None = None) -> None:
         self.disks = Disks() if disks is None else disks
         self.scenario = scenario
@@ -62,7 +65,7 @@ class World:
         self.closed: set[str] = set()
         self.journal = Journal(self)
         self.oracle = Oracle(self)
-        self.hq = HeadOffice(self, ledger_image())
+        self.hq = self.head_office_kind(self, ledger_image())
         self.operators = Operators(self)
         self.staff = Staff(self)
         self.keepers = RosterKeepers(self)
@@ -78,7 +81,7 @@ class World:
         """Put a machine into a store; it is off, and a new one joins when it can."""
         random = self.timeline.random
         offset = random.choice((0.0, 0.0, random.uniform(-30, 30), -1.7e9, 86_400.0))
-        machine = Machine(
+        machine = self.machine_kind(
             self,
             identity,
             Home(device_image()) if home is None else home,
