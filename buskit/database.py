@@ -135,8 +135,9 @@ class Database:
             identify(connection, path, terms)
             database = cls(connection, path, terms)
             database._set_up(terms)
-        except (sqlite3.OperationalError, DatabaseNewer) as error:
+        except (sqlite3.OperationalError, IndexError, DatabaseNewer) as error:
             damaged = _header_is_damaged(connection, terms)
+            damaged = damaged or "unsupported file format" in str(error)
             _give_up(connection, database)
             if damaged:
                 how = "its header is not as it was written"
@@ -144,7 +145,7 @@ class Database:
                 raise DatabaseDamaged(
                     f"{label} is damaged: {how}", hint=terms.hint_damaged
                 ) from error
-            if isinstance(error, DatabaseError):
+            if not isinstance(error, sqlite3.Error):
                 raise
             translate(error, terms.what, path, terms.hint_damaged)
         except sqlite3.Error as error:

@@ -97,7 +97,7 @@ def damage(seed: int, share: float) -> Row:
         draw = random.Random(seed)
         for name, view in (("agent.db", device_view), ("ledger.db", ledger_view)):
             if (samples / name).exists():
-                count = max(40, round(_READ * share))
+                count = max(25, round(_READ * share))
                 read_spoilt(samples / name, view, row, findings, draws=(draw, count))
             else:
                 row.wrong.append(f"no {name} to read")
