@@ -280,7 +280,7 @@ class DeviceMachine:
                 cursors={str(channel): cursor for channel, cursor in self.cursors.items()},
                 unsure=list(self._desk.unsure(UNSURE_LIMIT)),
                 uplink={
-                    log: Backlog(acked=writer.acked, pending=self._desk.pending(log))
+                    log: Backlog(acked=writer.acked, pending=writer.pending(self._desk))
                     for log, writer in self.writers.items()
                 },
             )

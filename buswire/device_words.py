@@ -72,9 +72,6 @@ class Desk(Outbox, Protocol):
     def unsure(self, most: int) -> Sequence[Work]:
         """Open work that HQ did not name in the latest snapshot, the longest unasked first."""
 
-    def pending(self, log: Log) -> int:
-        """How many entries of the log lie behind its acknowledged position."""
-
 
 # --- effects -----------------------------------------------------------------------------------
 

@@ -123,6 +123,11 @@ class UplinkWriter:
         """Whether something is left to send, be the window full or not."""
         return outbox.head(self.log) > self._last().position
 
+    def pending(self, outbox: Outbox) -> int:
+        """How many entries that are kept HQ lacks, by its latest word, be that saved or not yet."""
+        first = outbox.entries(self.log, after=self.position, most=1, most_bytes=1)
+        return outbox.head(self.log) - first[0].position + 1 if first else 0
+
     def acknowledge(self, cursor: Cursor, outbox: Outbox) -> Settled | bool:
         """Take HQ's word for everything up to the cursor.
 

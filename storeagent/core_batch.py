@@ -36,10 +36,6 @@ class Window:
         """The newest position."""
         return self._outbox.head(log)
 
-    def pending(self, log: Log) -> int:
-        """How much waits for HQ."""
-        return self._outbox.pending(log)
-
     def unsure(self, most: int) -> Sequence[Work]:
         """What HQ is to be asked about."""
         return self._inbox.unsure(most)

@@ -27,6 +27,7 @@ from buswire.messages import (
     Ack,
     Answer,
     AnyMessage,
+    Backlog,
     Bye,
     Heads,
     Hello,
@@ -690,6 +691,28 @@ def test_records_that_nobody_acknowledges_make_it_ask() -> None:
     assert hello.reason == "records unacknowledged"
     effects = device.hear(welcome(hello, uplink={"act": cursor(1)}))
     assert sent(effects) == [("act", [2])]
+
+
+def test_a_hello_that_falls_together_with_an_acknowledgement_counts_right() -> None:
+    """What is acknowledged and not yet saved is not pending: HQ would miss it by the next hello."""
+    device = Device()
+    device.settle()
+    device.desk.add("act", 1, 2, 3)
+    device.machine.tick(device.now)
+    device.machine.wonder(device.now, "a beat")
+    device.now += 100.0
+    (hello,) = hellos(device.hear(Ack(run=RUN, log="act", cursor=cursor(2))))
+    assert hello.uplink["act"] == Backlog(acked=cursor(2), pending=1)
+
+
+def test_what_was_let_go_is_not_pending() -> None:
+    """HQ's ledger is new and asks for all: all that is kept."""
+    device = Device(acked={"act": (cursor(2), 2)})
+    device.desk.add("act", 1, 2, 3)
+    device.desk.rows["act"][0] = None
+    device.machine.linked(device.now)
+    device.machine.writers["act"].rebase(START, device.desk)
+    assert device.hello().uplink["act"] == Backlog(acked=START, pending=2)
 
 
 def test_an_acknowledgement_that_cannot_be_makes_it_ask() -> None:

@@ -34,7 +34,6 @@ class ListDesk:
 
     def __init__(self) -> None:
         self.rows: dict[Log, list[Record | None]] = {log: [] for log in LOGS}
-        self.acked_position: dict[Log, int] = dict.fromkeys(LOGS, 0)
         self.unsure_work: list[Work] = []
 
     def add(self, log: Log, *numbers: int, data: bytes = b"{}") -> None:
@@ -64,10 +63,6 @@ class ListDesk:
     def head(self, log: Log) -> int:
         """The newest position."""
         return len(self.rows[log])
-
-    def pending(self, log: Log) -> int:
-        """How many lie behind the acknowledged position."""
-        return len(self.rows[log]) - self.acked_position[log]
 
     def unsure(self, most: int) -> Sequence[Work]:
         """Open work that HQ did not name."""
