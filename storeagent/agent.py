@@ -401,7 +401,8 @@ class AgentProcess:
         before = self._database, self._core
         self._database = open_agent_database(database_path(self._home))
         try:
-            self._database.check(but_sums_of=LOGS)
+            # What led here may be an entry, which is looked at only when it is sent.
+            self._database.check(but_sums_of=() if self._suspected else LOGS)
             self._core = self._make_core(process=self._core.process)
         except BaseException:
             _close_quietly(self._database)
