@@ -122,7 +122,9 @@ def judge(chain: Chain, row: Row) -> None:
     ]
 
 
-def partition(chain: ReachedChain, draw: Random, row: Row, tally: Tally, *, times: int) -> None:
+def partition(
+    chain: ReachedChain, draw: Random, row: Row, tally: Tally, *, times: int, held_every: int = 12
+) -> None:
     """So many partitions, with work before, in and after them."""
     rounds = _rounds(draw, chain)
     begun = row.times
@@ -130,14 +132,15 @@ def partition(chain: ReachedChain, draw: Random, row: Row, tally: Tally, *, time
         number, victims = next(rounds)
         work(chain, draw)
         kinds = {name: draw.choice(KINDS) for name in victims}
-        if number % 12 == 0:  # held until both sides have noticed
+        held = bool(held_every) and number % held_every == 0
+        if held:  # until both sides have noticed
             kinds = dict.fromkeys(victims, draw.choice(sorted(_SILENT)))
         time.sleep(draw.choice((0.0, 0.0, 0.05)) * draw.random())
         tally.waiting += len(victims) if _under_way(chain) else 0
         for name, kind in kinds.items():
             begin(chain, name, kind, draw)
         work(chain, draw)
-        if number % 12 == 0:
+        if held:
             _see_it_noticed(chain, victims, row, tally)
         elif number % 8 == 1 and HUB not in victims:
             _look(chain, {name for name, kind in kinds.items() if kind in _LASTING}, row, tally)
