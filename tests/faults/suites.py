@@ -26,4 +26,5 @@ SUITES: dict[str, Suite] = {
     "copies": Suite("copies:copies", 36),
     "soak": Suite("soak:soak", 200, demanded=True),
     "poison": Suite("poison:poison", 1_000),
+    "upgrade": Suite("upgrade:upgrade", 400),
 }

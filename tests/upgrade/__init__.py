@@ -1,0 +1,1 @@
+"""Databases of every version that ever was, and what the present program makes of them."""
