@@ -7,6 +7,7 @@ taken at any moment, is the database before or after the transaction at work, wh
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -268,6 +269,7 @@ class FileDisks(Disks):
             self.shim.remove(disk.home.name)
             disk.database.close()
             shutil.rmtree(disk.home)
+        gc.collect()
 
     def judge_opened(self, disk: FileDisk) -> None:
         """What came back after a power cut must be sound."""

@@ -6,7 +6,7 @@ from random import Random
 
 from tests.disk.failing_disk import FailingDisks
 from tests.disk.failing_world import IO_ERRORS, FailingWorld
-from tests.disk.power import live
+from tests.disk.power import MOST_FAILURES, live
 from tests.disk.shim import Shim
 from tests.faults.rows import Row
 
@@ -46,7 +46,7 @@ def errors(shim: Shim, seed: int, share: float, sabotage: str = "") -> Row:
         broken += counts["disks that stayed broken"]
         cuts += counts["power cuts"]
         adopted += world.counts["refused and done"]
-        if sabotage and row.failures:
+        if len(row.failures) > (0 if sabotage else MOST_FAILURES):
             break
     row.note = (
         f"{worlds} worlds; {calls:,} calls failed, {broken:,} disks stayed broken, {cuts:,} power"

@@ -157,6 +157,8 @@ class FailingMachine(Machine):
 class _HubLink:
     """What the hub's loop asks of its link."""
 
+    failure = None
+
     def __init__(self, hq: FailingHeadOffice) -> None:
         self._hq = hq
 
