@@ -41,12 +41,12 @@ from tests.faults.rows import Row
 from tests.helpers.waiting import wait_until
 from tests.processes.chain import Account, Chain, Till
 
-_ROUNDS = 24
+_ROUNDS = 16
 """Of damage to all tills of a chain, when all of it runs."""
 _CHAINS = 4
-_LEDGERS = 8
+_LEDGERS = 6
 """How often the ledger of each chain is spoilt."""
-_READ = 1000
+_READ = 800
 """How many copies of each database are spoilt and read."""
 
 _LOST = re.compile(r"(\d+) may be lost(, or more)?")

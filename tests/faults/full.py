@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from tests.agent.processes import tool
 from tests.faults.chains import STORES, Tally, run_chains
 from tests.faults.damage import settle
 from tests.faults.rows import Row
+from tests.helpers.waiting import wait_until
 from tests.processes.chain import Chain, Till
 
 _CHAINS = 2
@@ -35,6 +37,8 @@ _ROUNDS = 18
 _SIZE_BYTES = 12 * 1024 * 1024
 _PAGE_BYTES = 4096
 _SPARE_PAGES = (0, 0, 1, 2, 3, 5, 8, 13, 40)
+_LEAST_BYTES = 64 * 1024
+"""What must stay free in all stores but the first, where nothing is refused but by the disk."""
 _BALLAST = "ballast"
 _ROOT = Path(__file__).parents[2]
 
@@ -97,7 +101,8 @@ def fill_up(
     """Fill all disks of a chain up again and again, and see that it recovers by itself."""
     for till in chain.tills.values():
         with (till.home / "agent.toml").open("a") as file:
-            file.write("\n[limits]\nleast_free_bytes = 0\n")
+            least = 0 if till.store == STORES[0] else _LEAST_BYTES
+            file.write(f"\n[limits]\nleast_free_bytes = {least}\n")
         till.stop()
         till.start()
     chain.wait_online()
@@ -124,8 +129,12 @@ def full_tills(chain: Chain, draw: random.Random, tally: Tally, refusals: Counte
                 if item["open"]:
                     _try(partial(_read, chain, item), till, tally, refusals)
             if draw.random() < 0.3:
-                command(till, draw, tally)
-    recovered(chain, list(chain.tills.values()), tally)
+                command(chain, till, draw, tally)
+            if draw.random() < 0.3:
+                till.kill()
+                till.start()
+                refusals["started anew while it was full"] += 1
+    recovered(chain, list(chain.tills.values()), tally, refusals)
 
 
 def full_head_office(
@@ -148,7 +157,7 @@ def full_head_office(
                 chain.note_directive(done.stdout.split()[0], (), "any")
             elif done.returncode != 1 or "error:" not in done.stderr or "Trace" in done.stderr:
                 tally.wrong.append(f"hq publish: {done.returncode} {done.stderr[-1500:]}")
-    recovered(chain, [chain.till(chain.stores[0])], tally)
+    recovered(chain, [chain.till(chain.stores[0])], tally, refusals)
 
 
 @contextlib.contextmanager
@@ -170,11 +179,16 @@ def filled(home: Path, spare_pages: int) -> Iterator[None]:
         ballast.unlink()
 
 
-def recovered(chain: Chain, tills: list[Till], tally: Tally) -> None:
+def recovered(chain: Chain, tills: list[Till], tally: Tally, refusals: Counter[str]) -> None:
     """There is room again: everything goes on by itself, and nothing is missing."""
     began_at = time.monotonic()
     for till in tills:
-        chain.wait_arrived(till.store, chain.alert(till), seconds=45)
+        number = chain.alert(till)
+        wait_until(
+            partial(_heard, chain, till, number, refusals),
+            seconds=45,
+            what=f"{till.name} to be heard again",
+        )
         tally.recoveries_seconds.append(time.monotonic() - began_at)
     settle(chain)
     for daemon in (chain.hub, *chain.tills.values()):
@@ -182,12 +196,33 @@ def recovered(chain: Chain, tills: list[Till], tally: Tally) -> None:
             tally.wrong.append(f"{daemon.name} ended with {daemon.returncode}")
 
 
-def command(till: Till, draw: random.Random, tally: Tally) -> None:
-    """A command on a full disk says what is wrong, in words."""
-    words = draw.choice((("status",), ("inbox",), ("status", "--json")))
+def _heard(chain: Chain, till: Till, number: str, refusals: Counter[str]) -> bool:
+    # Do what a service manager does with a daemon that could not begin on a full disk.
+    if till.returncode == 1:
+        refusals["ended as it could not begin"] += 1
+        till.start()
+    return chain.has_arrived(till.store, number)
+
+
+def command(chain: Chain, till: Till, draw: random.Random, tally: Tally) -> None:
+    """A command on a full disk does it, or says in words why not."""
+    what = f"said by a command, {draw.getrandbits(64):x}"
+    alert = ("alert", "incident", "--what", what)
+    words = draw.choice((("status",), ("inbox",), ("status", "--json"), alert, alert))
     done = tool(*words, home=till.home)
-    if "Traceback" in done.stderr or done.returncode not in {0, 1}:
+    if (
+        "Traceback" in done.stderr
+        or done.returncode not in {0, 1}
+        or (done.returncode and not re.search("error: .*\nhint: ", done.stderr))
+    ):
         tally.wrong.append(f"{till.name}: {words}: {done.returncode} {done.stderr[-1500:]}")
+    elif words is alert and not done.returncode:
+        chain.journal.said[till.store, "alert", what] += 1
+    elif words[-1] == "--json" and not done.returncode and till.store != STORES[0]:
+        found = os.statvfs(till.home)
+        says = any("nearly full" in one for one in json.loads(done.stdout)["notices"])
+        if found.f_bavail * found.f_frsize < _LEAST_BYTES // 2 and not says:
+            tally.wrong.append(f"{till.name}: status does not say that the disk is full")
 
 
 def _read(chain: Chain, item: dict[str, Any], till: Till) -> None:
