@@ -84,7 +84,7 @@ def boundary_parts(seed: int, share: float) -> list[Part]:
     draw = random.Random(seed)
     steps: list[Step | Command] = [*STEPS, *COMMANDS]
     if share < 1:
-        some = max(1, round(len(STEPS) * share)), max(2, round(len(COMMANDS) * share))
+        some = max(1, round(len(STEPS) * share)), max(1, round(len(COMMANDS) * share))
         steps = [*draw.sample(STEPS, some[0]), *draw.sample(COMMANDS, some[1])]
     draw.shuffle(steps)
     parts = max(1, round(4 * share))

@@ -16,6 +16,7 @@ from tests.faults.dying_commands import Dying, Half
 from tests.faults.kills import kills
 from tests.faults.rows import Row
 from tests.faults.seeds import seed_of_this_run
+from tests.helpers.waiting import wait_until
 from tests.processes import load
 from tests.processes.chain import Chain
 
@@ -48,9 +49,10 @@ def test_what_is_lost_or_comes_twice_is_noticed(monkeypatch: pytest.MonkeyPatch)
         chain.hub.kill()
         tally.times["hub"] += 1
         chain.hub.start()
+        wait_until(lambda: len(chain.account().lost) == 1, seconds=60, what="all others")
 
     monkeypatch.setattr(Agent, "alert", broken)
-    monkeypatch.setattr(chains, "SETTLES_SECONDS", 3.0)
+    monkeypatch.setattr(chains, "SETTLES_SECONDS", 0.5)
     row = Row("sabotage")
     run_chains(row, seed_of_this_run(), [part])
     assert len(row.lost) == 1
