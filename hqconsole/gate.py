@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from buswire import frame
 from buswire.errors import WireError
 from buswire.frame import Envelope
-from buswire.messages import AnyMessage
+from buswire.messages import AnyMessage, UnknownKindError
 from buswire.signing import ForgeryError, PublicKey, UnknownKeyError
 from buswire.topics import Identity
 from hqconsole.errors import HqError
@@ -28,6 +28,8 @@ from hqconsole.ledger.devices import ACTIVE, Device
 STRANGER = "not a device"
 """Somebody speaks as a device that HQ never let in."""
 REVOKED = "revoked device speaks"
+UNREADABLE = "unreadable messages"
+"""A device signs what is no message: its program, or its disk, is broken."""
 
 
 class Admitted(NamedTuple):
@@ -95,11 +97,27 @@ def admit(
     try:
         envelope = frame.take_apart(payload)
         _verify(connection, device, device.key, envelope, topic)
-        return Admitted(device, envelope, frame.decode_text(envelope.text))
+        message = _read(device, envelope, topic)
+        return Admitted(device, envelope, message)
     except ForgeryError as error:
         raise Refusal(FORGED, topic, str(error), device.no) from error
     except WireError as error:
         raise Refusal(None, topic, str(error), device.no) from error
+
+
+def _read(device: Device, envelope: Envelope, topic: str) -> AnyMessage:
+    """Read what a device has signed.
+
+    Raises:
+        Refusal: It is no message at all. Its log stands still from there on, so an operator hears.
+        WireError: It is of a kind that this version does not know.
+    """
+    try:
+        return frame.decode_text(envelope.text)
+    except UnknownKindError:
+        raise
+    except WireError as error:
+        raise Refusal(UNREADABLE, topic, str(error), device.no) from error
 
 
 def _verify(

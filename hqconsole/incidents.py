@@ -24,6 +24,8 @@ ADVICE: Mapping[str, str] = {
     "too much kept": "nothing more is taken of it: hq device allow STORE.DEVICE --bytes N, or look"
     " at what it sends",
     "entries may be lost": "compare with what the tills have",
+    "unreadable messages": "its log stands still until its program is mended, or it joins anew"
+    " with an empty disk: look at hq quarantine, and at storeagent status there",
     "a defect of HQ's program": "what it failed on is kept, the rest went on; after an upgrade:"
     " hq quarantine --retry",
     "HQ's clock was set": "until it is back, or devices say that it is right, the hub goes by the"
@@ -106,5 +108,6 @@ _WORDS: Mapping[str, Callable[[Detail], str]] = {
         f" {'forward' if detail['ahead_seconds'] > 0 else 'back'}"
     ),
     "a defect of HQ's program": _refused,
+    "unreadable messages": _refused,
     "restored": lambda detail: f"from {detail['copy']} by {detail['by'] or 'somebody'}",
 }
