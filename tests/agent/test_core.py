@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from buskit.database import DatabaseFull
 from buswire.cursors import Cursor
 from buswire.messages import Answer, AnyMessage, Bye, Hello, Records, Work
 from buswire.signing import message_bytes, signature_text
@@ -212,9 +213,36 @@ def test_an_error_in_the_middle_undoes_the_whole_batch(
     assert len(hq.said("receipt")) == 3
 
 
+def test_what_was_not_kept_is_not_believed_though_nothing_can_be_read(
+    device: Device, hq: HeadOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No room for a batch, and the reading after it fails: the records come again all the same, none is lost."""
+    messages = [hq.issue(ALL_ANY, number) for number in (1, 2)]
+
+    def no_room(_: object) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    def unreadable() -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(device.core.inbox, "insert", no_room)
+        patch.setattr(device.core.memory, "facts", unreadable)
+        with pytest.raises(DatabaseFull):
+            device.handle(*messages)
+    assert device.core.inbox.items() == []
+    device.handle(hq.issue(ALL_ANY, 3))
+    device.go_on(5.0)
+    assert len(device.core.inbox.items()) == 3
+    assert len(hq.said("receipt")) == 3
+
+
 def test_a_full_disk_is_said_as_such(tmp_path: Path, hq: HeadOffice) -> None:
     """A database that may not grow raises DatabaseFull, and goes on when there is room again."""
-    from buskit.database import DatabaseFull
 
     database = open_agent_database(tmp_path / "agent.db", create=True)
     device = Device(hq, database)

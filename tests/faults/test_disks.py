@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.disk.shim import ROOT, environment
-from tests.faults.disks import on_the_shim, power
+from tests.faults.disks import errors, on_the_shim, power
 from tests.faults.seeds import seed_of_this_run
 
 _LOOK = """
@@ -73,3 +73,17 @@ def test_a_commit_that_is_not_on_the_disk_is_noticed(sabotage: str) -> None:
     """With less than full synchronization, or a disk that lies about it, things are lost."""
     row = on_the_shim("power", 1, 0.1, sabotage)
     assert row.failures, f"{row.times} cuts noticed nothing"
+
+
+def test_failing_disks_lose_nothing() -> None:
+    """What was accepted is there once, however reads, writes and syncs failed, for good even."""
+    row = errors(seed_of_this_run(), 0.012)
+    assert row.failures == []
+    assert row.times >= 60
+    assert row.accepted >= 15
+
+
+def test_errors_that_nobody_is_told_of_are_noticed() -> None:
+    """A disk that says it has done what it has not done spoils something."""
+    row = on_the_shim("errors", 1, 0.1, "unnoticed")
+    assert row.failures, f"{row.times} failures noticed nothing"
