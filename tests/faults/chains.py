@@ -4,12 +4,15 @@ import contextlib
 import io
 import random
 import shutil
+import signal
+import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,24 +83,24 @@ def run_chains(
         around: Prepares the folder of a chain before anything of it begins, and clears up.
     """
     folder = Path(tempfile.mkdtemp(prefix="storebus-faults-"))
+    chains = [Chain(folder / str(number), stores, link=link) for number in range(len(parts))]
     silence = io.StringIO()
     try:
         with (
+            _ends_in_good_order(),
             contextlib.redirect_stdout(silence),
             contextlib.redirect_stderr(silence),
             ThreadPoolExecutor(at_once) as pool,
         ):
             runs = [
-                pool.submit(
-                    _run_one,
-                    Chain(folder / str(number), stores, link=link),
-                    seed + number,
-                    part,
-                    around,
-                )
-                for number, part in enumerate(parts)
+                pool.submit(_run_one, chain, seed + number, part, around)
+                for number, (chain, part) in enumerate(zip(chains, parts, strict=True))
             ]
-            tallies = [run.result() for run in runs]
+            try:
+                tallies = [run.result() for run in runs]
+            except BaseException:
+                _end_all(chains, runs)
+                raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for number, tally in enumerate(tallies):
@@ -109,6 +112,28 @@ def run_chains(
         for seconds in tally.recoveries_seconds:
             row.recovered(seconds)
     return tallies
+
+
+@contextlib.contextmanager
+def _ends_in_good_order() -> Iterator[None]:
+    """Let SIGTERM end the suite as an error does: none of its processes may outlive it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end_all(chains: Sequence[Chain], runs: Sequence[Future[Tally]]) -> None:
+    """End every process again and again, until nobody is left who starts new ones."""
+    for run in runs:
+        run.cancel()
+    while wait(runs, timeout=0.2).not_done:
+        for chain in chains:
+            chain.end()
 
 
 def _run_one(chain: Chain, seed: int, part: Part, around: Around) -> Tally:

@@ -428,6 +428,10 @@ class Chain:
         """A hub of any home, not started."""
         return Daemon(name, ["hq", "hub", "--home", home], home, self.folder / f"{name}.log")
 
+    def end(self) -> None:
+        """Make sure that nothing of it runs; from any thread."""
+        self._end()
+
     def _end(self) -> None:
         for daemon in (*self.tills.values(), self.hub):
             daemon.end()
