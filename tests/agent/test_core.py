@@ -216,7 +216,7 @@ def test_an_error_in_the_middle_undoes_the_whole_batch(
 def test_what_was_not_kept_is_not_believed_though_nothing_can_be_read(
     device: Device, hq: HeadOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No room for a batch, and the reading after it fails: the records come again all the same, none is lost."""
+    """No room for a batch, and nothing can be read after it: the records come again, all."""
     messages = [hq.issue(ALL_ANY, number) for number in (1, 2)]
 
     def no_room(_: object) -> None:
@@ -243,7 +243,6 @@ def test_what_was_not_kept_is_not_believed_though_nothing_can_be_read(
 
 def test_a_full_disk_is_said_as_such(tmp_path: Path, hq: HeadOffice) -> None:
     """A database that may not grow raises DatabaseFull, and goes on when there is room again."""
-
     database = open_agent_database(tmp_path / "agent.db", create=True)
     device = Device(hq, database)
     device.talk(Linked())

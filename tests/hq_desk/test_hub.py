@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from buskit.database import Database, DatabaseFailed
 from buskit.doorbell import ring
 from buskit.link import Received
 from buswire import frame
@@ -229,3 +230,41 @@ def test_limits_and_confirmation_are_settings() -> None:
     ):
         with pytest.raises(SettingsError, match=r"enrolment|limits"):
             parse_settings(wrong)
+
+
+def test_a_ledger_that_stays_broken_is_opened_anew_until_it_works(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub says why, with a hint, tries again on a new connection, and goes on by itself."""
+    monkeypatch.setattr("hqconsole.hub._RETRY_FIRST_SECONDS", 0.05)
+    broken = running.hub._ledger
+    broken._broken = "a sync failed"
+    real, refused = open_ledger, 0
+
+    def refuse(home: Path) -> Database:
+        nonlocal refused
+        refused += 1
+        if refused < 4:
+            raise DatabaseFailed("the ledger cannot be read", hint="look at the disk")
+        return real(home)
+
+    monkeypatch.setattr("hqconsole.hub.open_ledger", refuse)
+    with real(running.home) as ledger, ledger.write() as connection:
+        enrolment.revoke(connection, TILL, at=time.time(), by="Ana")
+
+    def rung() -> bool:
+        running.hub._desk._nudge_at = 0.0
+        _write(running)
+        return any("works again" in line for line in running.said)
+
+    wait_until(rung, what="the hub to go on")
+    assert refused == 4
+    assert running.hub._ledger is not broken
+    assert any("look at the disk" in line for line in running.said)
+    assert running.alive
+
+
+def _write(running: Running) -> None:
+    """Give the hub something to save: a directive that waits for its seal."""
+    running.hub._desk._notary._seals_doubted = True
+    ring(running.home)
