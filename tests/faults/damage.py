@@ -36,7 +36,7 @@ from storeagent.memory import Memory
 from storeagent.outbox import Outbox
 from tests.agent.processes import tool
 from tests.faults import spoiling
-from tests.faults.chains import SETTLES_SECONDS, Tally, run_chains
+from tests.faults.chains import SETTLES_SECONDS, STORES, Tally, run_chains
 from tests.faults.rows import Row
 from tests.helpers.waiting import wait_until
 from tests.processes.chain import Account, Chain, Till
@@ -46,6 +46,8 @@ _ROUNDS = 16
 _CHAINS = 4
 _LEDGERS = 6
 """How often the ledger of each chain is spoilt."""
+_TASTE = 0.02
+"""So little of it is done in a chain of one store."""
 _READ = 800
 """How many copies of each database are spoilt and read."""
 
@@ -92,7 +94,7 @@ def damage(seed: int, share: float) -> Row:
             partial(live, rounds=rounds, ledgers=ledgers, findings=findings, samples=samples)
             for _ in range(chains_count)
         ]
-        run_chains(row, seed, parts)
+        run_chains(row, seed, parts, stores=STORES if share > _TASTE else STORES[:1])
         lived = row.times
         draw = random.Random(seed)
         for name, view in (("agent.db", device_view), ("ledger.db", ledger_view)):

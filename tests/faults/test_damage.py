@@ -26,7 +26,7 @@ from tests.processes.chain import Journal
 
 
 def test_what_is_damaged_comes_back_or_is_reported() -> None:
-    """One round of spoilt tills, one spoilt ledger, and some copies read."""
+    """One spoilt till, one spoilt ledger, and some copies read."""
     row = damage(seed_of_this_run(), 0.01)
     print(row)
     assert row.failures == []

@@ -13,9 +13,9 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_full_disks_refuse_and_recover_by_themselves() -> None:
-    """Three tills and a head office without room, with real processes."""
+    """A till and a head office without room, with real processes."""
     row = full(seed_of_this_run(), 0.02)
     print(row)
     assert row.failures == []
-    assert row.times >= 4
+    assert row.times >= 2
     assert "DatabaseFull" in row.note, "no disk was full"
