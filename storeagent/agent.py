@@ -82,6 +82,8 @@ _GATHERED_BYTES_LIMIT = 32 * 1024 * 1024
 _STATUS_SECONDS = 1.0
 _RETRY_FIRST_SECONDS = 1.0
 _RETRY_MOST_SECONDS = 30.0
+_SECOND_LOOK_SECONDS = 0.5
+"""At the start, between two looks at a database that seems to be damaged."""
 
 
 class AlreadyRunning(AgentError):  # noqa: N818 - it names what was found
@@ -423,14 +425,26 @@ class AgentProcess:
         """
         clear_suspicion(self._home)
         try:
-            database = open_agent_database(database_path(self._home))
-            try:
-                database.check(but_sums_of=LOGS)
-            except BaseException:
-                _close_quietly(database)
-                raise
+            return self._open_sound()
+        except DatabaseDamaged:
+            time.sleep(_SECOND_LOOK_SECONDS)  # a few reads that failed look like damage to SQLite
+        try:
+            return self._open_sound()
         except DatabaseDamaged as damaged:
             return self._open_another(str(damaged))
+
+    def _open_sound(self) -> Database:
+        """Open the database and look at all of it.
+
+        Raises:
+            DatabaseError: It cannot be opened, or is damaged.
+        """
+        database = open_agent_database(database_path(self._home))
+        try:
+            database.check(but_sums_of=LOGS)
+        except BaseException:
+            _close_quietly(database)
+            raise
         return database
 
     def _open_another(self, why: str) -> Database:
