@@ -80,7 +80,8 @@ class Agent:
             OutboxFull: Too much waits for head office.
             DatabaseError: There is no such device here, or its file cannot be written.
 
-        In each case nothing was recorded.
+        In each case nothing was recorded; only after `DatabaseFailed`, which is the word for a disk
+        that fails, it may have been. Said again with the same key it is recorded once.
         """
         speaker = by or self._by
         return self._script(lambda say: say.alert(kind, fields, key=key, note=note, by=speaker))

@@ -93,7 +93,8 @@ class Scripts:
         Raises:
             InvalidEntry: It does not fit its kind. Nothing was recorded.
             OutboxFull: Too much waits for HQ. Nothing was recorded.
-            DatabaseError: See `Database.write`. Nothing was recorded.
+            DatabaseError: See `Database.write`. Nothing was recorded, except perhaps after
+                `DatabaseFailed`.
         """
         checked = check_alert(kind, fields)
         check_line("the name of who says it", by)
@@ -119,7 +120,8 @@ class Scripts:
         Raises:
             InvalidEntry: It cannot be sent. Nothing was recorded.
             OutboxFull: Too much waits for HQ. Nothing was recorded.
-            DatabaseError: See `Database.write`. Nothing was recorded.
+            DatabaseError: See `Database.write`. Nothing was recorded, except perhaps after
+                `DatabaseFailed`.
         """
         from storeagent.reports import check_report_name, cut, encode_part  # noqa: PLC0415 - see top
 

@@ -82,7 +82,8 @@ class Statements(Scripts):
             NoSuchWork: No such delivery is here.
             InvalidEntry: A text is too long.
             OutboxFull: Too much waits for HQ. Nothing was recorded.
-            DatabaseError: See `Database.write`. Nothing was recorded.
+            DatabaseError: See `Database.write`. Nothing was recorded, except perhaps after
+                `DatabaseFailed`.
         """
         return self._say(directive, role, State.DONE, by=by, note=note)
 
