@@ -292,7 +292,8 @@ def _come_back(month: Month, draw: random.Random) -> list[float]:
     back = month.tills[AWAY]
     month.tills[LATELY].start()
     back.start()
-    for victim in (back, month.chain.hub, back):
+    victims = (back, month.chain.hub, back)
+    for victim in victims[: None if month.days > 5 else 2]:
         time.sleep(draw.random() * TIME_SCALE)  # somewhere in its start, its hello, its answer
         victim.kill()
         victim.start()

@@ -30,7 +30,7 @@ _REST_SECONDS = 10.0
 _MANY = 500
 """Of fewer it is not worth asking how they are spread, and waiting for long pauses."""
 _PEAK_SHARE = 0.6
-_ANSWER_SECONDS = 10.0 * TIME_SCALE
+_ANSWER_SECONDS = 15.0 * TIME_SCALE
 _BACK_SECONDS = 90.0
 
 
@@ -280,7 +280,7 @@ def herd(seed: int, share: float) -> Row:
         published = [there.publish(0)]
         there.wait_over(published, what="the herd's first day")
         at_rest = _at_rest(there) if share >= 0.5 else ""
-        with Every(1.0, answers.ask) as asking:
+        with Every(1.0 if devices >= _MANY else 4.0, answers.ask) as asking:
             for number, strike in enumerate(strikes, 1):
                 hub = there.hub.pid
                 there.forget()
