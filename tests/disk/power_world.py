@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +45,7 @@ POWER_CUTS = Scenario(
     say_seconds=0.5,
 )
 _OPERATIONS_MOST = 25
+_PREFIX = "storebus-disk-"
 
 
 class _Timeline(Timeline):
@@ -155,8 +158,12 @@ def watched_folder() -> Iterator[Shim]:
     """
     gc.disable()
     memory = Path("/dev/shm")
-    where = memory if memory.is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="storebus-disk-", dir=where) as folder:
+    where = memory if memory.is_dir() else Path(tempfile.gettempdir())
+    for left in where.glob(f"{_PREFIX}*"):  # of a process that was killed
+        if not Path(f"/proc/{left.name.removeprefix(_PREFIX).partition('-')[0]}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    prefix = f"{_PREFIX}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=where) as folder:
         shim = Shim(Path(folder))
         try:
             yield shim
