@@ -1,16 +1,13 @@
 """What a daemon does about a defect of its own: one message must not stop it for ever.
 
-Owns how a defect is told from trouble with the disk, and how a part of a transaction is undone by
-itself. Must not know what is processed.
+Owns how a defect is told from trouble with the disk. Must not know what is processed.
 
 A defect that strikes while a message is processed strikes again when the message comes again, which
 it does until it is acknowledged: a daemon that ends by it never gets further. So the message is
 tried once more alone, and is then put aside for people.
 """
 
-import contextlib
 import sqlite3
-from collections.abc import Iterator
 
 from buskit.database_errors import DatabaseError
 
@@ -43,17 +40,3 @@ def told(error: BaseException) -> str:
     text = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode()
     name = type(error).__name__
     return f"{name}: {text[:_TEXT_CHARACTERS]}" if text else name
-
-
-@contextlib.contextmanager
-def undone_alone(connection: sqlite3.Connection) -> Iterator[None]:
-    """Within an open transaction: what raises undoes the block, and nothing before it."""
-    connection.execute("SAVEPOINT alone")
-    try:
-        yield
-    except BaseException:
-        if connection.in_transaction:  # SQLite may have ended it by itself
-            connection.execute("ROLLBACK TO alone")
-            connection.execute("RELEASE alone")
-        raise
-    connection.execute("RELEASE alone")

@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from buskit.database import Database
-from buskit.defects import undone_alone
+from buskit.database_part import undone_alone
 from buskit.row_sums import row_sum
 from buswire.messages import Directive, Work
 from buswire.states import Needs, State

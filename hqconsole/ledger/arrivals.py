@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from buskit.defects import is_defect, told, undone_alone
+from buskit.database_part import undone_alone
+from buskit.defects import is_defect, told
 from buswire.errors import WireError
 from buswire.messages import (
     DEVICE_KINDS,

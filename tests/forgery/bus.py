@@ -427,5 +427,5 @@ class Bus:
     def picture(self) -> Picture:
         """All that HQ keeps, but for what it puts aside and tells operators of."""
         # How far the desk has published is its own note, saved along with whatever is saved.
-        note = {"meta": "key <> 'published_no'"}
+        note = {"meta": "key NOT IN ('published_no', 'clock_at')"}
         return picture(self.ledger, without={"quarantine", "incident"}, but=note)

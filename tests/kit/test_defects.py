@@ -5,7 +5,8 @@ import sqlite3
 import pytest
 
 from buskit.database import DatabaseBusy
-from buskit.defects import is_defect, told, undone_alone
+from buskit.database_part import undone_alone
+from buskit.defects import is_defect, told
 
 
 @pytest.mark.parametrize("error", [ValueError(), KeyError("x"), RecursionError(), OverflowError()])
