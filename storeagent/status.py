@@ -155,7 +155,7 @@ def gather(home: Path, *, now_at: float) -> dict[str, Any]:
             "store_name": facts.name,
             "region": facts.region,
             "timezone": facts.timezone,
-            "daemon": {"running": pid is not None, **asdict(daemon), "pid": pid},
+            "daemon": {"running": pid is not None, **_shown(daemon), "pid": pid},
             "last_welcome_at": heard.last_at,
             "not_heard": heard.silent,
             **_keys(home, settings, trusted),
@@ -174,6 +174,13 @@ def gather(home: Path, *, now_at: float) -> dict[str, Any]:
         }
     found["notices"] = list(_notices(found, settings.limits.least_free_bytes))
     return found
+
+
+def _shown(daemon: DaemonStatus) -> dict[str, Any]:
+    """What the daemon says, but for what it notes for the daemon after it."""
+    shown = asdict(daemon)
+    del shown["file"], shown["heads"]
+    return shown
 
 
 def _keys(home: Path, settings: AgentSettings, learned: Trusted | None) -> dict[str, str]:
