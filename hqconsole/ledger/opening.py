@@ -18,7 +18,8 @@ WHAT = "the ledger"
 _KEYS = "keys"
 HINT_DAMAGED = (
     "stop the hub and put the newest backup back: hq restore FILE (the damaged ledger is kept "
-    "beside it, and what the backup lacks comes back from the stores); without any: hq init"
+    "beside it, and what the backup lacks comes back from the stores); without any backup, "
+    "copy the folder keys/ into a new home, and there: hq init"
 )
 
 

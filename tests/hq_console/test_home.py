@@ -1,5 +1,6 @@
 """HQ's home: made once, changed with care, refused where it cannot be."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +37,20 @@ def test_init_does_not_make_a_lost_ledger_anew(run: Run, home: Path) -> None:
     (home / "ledger.db").unlink()
     code, _, errors = run("init", "--timezone", "UTC")
     assert code == 1
-    assert "does not exist" in errors
+    assert "there is nothing left of it" in errors
+    assert "hq restore FILE" in errors
+
+
+def test_a_new_home_takes_the_keys_of_one_that_lost_its_ledger(
+    run: Run, home: Path, tmp_path: Path
+) -> None:
+    """Without any backup, devices go on trusting the keys that they know."""
+    shutil.copytree(home / "keys", tmp_path / "new" / "keys")
+    code, _, errors = run("init", "--home", str(tmp_path / "new"))
+    assert (code, "recovery key" in errors) == (0, False)
+    assert (tmp_path / "new" / "keys" / "chain.json").read_bytes() == (
+        home / "keys" / "chain.json"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize("words", [["--broker", "http://x"], ["--timezone", "Nowhere/Land"]])
