@@ -23,6 +23,7 @@ from tests.processes.chain import Bus, Chain, Daemon, Till
 
 _PER_CHAIN = 100
 _RANDOM_KILLS = 800
+_MANY = 100
 _COMMAND_SECONDS = 0.5
 """A command takes about so long: it is killed somewhere in it."""
 
@@ -46,7 +47,7 @@ def kills(seed: int, share: float) -> Row:
         f" {boundaries.total()} points of death at commits, checkpoints, closes and files"
         f" ({', '.join(f'{n} {what}' for what, n in boundaries.most_common())})"
     )
-    if under_load * 2 < blows:
+    if blows >= _MANY and under_load * 2 < blows:  # of a few it is a matter of luck
         row.wrong.append(f"only {under_load} of {blows} blows fell under load")
     return row
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buskit import files as kit_files
 from buskit.errors import KitError
+from buskit.homes import HomeError
 from buskit.link_settings import TlsSettings
 from buskit.secrets import SecretError, new_seed, private_key_pem, write_secret
 from buskit.tls import Tls
@@ -205,12 +206,12 @@ def test_killed_anywhere_the_next_call_puts_it_right(
     left = step
     really = kit_files.replace
 
-    def replace(source: Path, target: Path) -> None:
+    def replace(source: Path, target: Path, **how: bool) -> None:
         nonlocal left
         left -= 1
         if left == 0:
             raise Killed
-        really(source, target)
+        really(source, target, **how)
 
     with monkeypatch.context() as patch:
         patch.setattr(kit_files, "replace", replace)
@@ -226,7 +227,7 @@ def test_killed_anywhere_the_next_call_puts_it_right(
 
 def test_a_full_disk_is_an_error_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it hits; afterwards the same command goes through."""
-    for step in (1, 3, 5, 7):  # a file and its folder in turn
+    for step in (1, 3, 5, 7, 9):  # files and folders in turn
         home = tmp_path / str(step)
         left = step
 
@@ -239,7 +240,7 @@ def test_a_full_disk_is_an_error_in_words(tmp_path: Path, monkeypatch: pytest.Mo
 
         with monkeypatch.context() as patch:
             patch.setattr(kit_files.os, "fsync", full)
-            with pytest.raises((TlsError, SecretError), match="No space left"):
+            with pytest.raises((HomeError, TlsError, SecretError), match="No space left"):
                 init_tls(home)
         assert init_tls(home).state.troubles == ()
 

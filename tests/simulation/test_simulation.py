@@ -1,6 +1,6 @@
 """Nothing is lost, nothing happens twice, and everything agrees again, whatever goes wrong.
 
-Environment: `STOREBUS_SIM_SECONDS` is how much processor time all scenarios take together (60),
+Environment: `STOREBUS_SIM_SECONDS` is how much processor time all scenarios take together (45),
 `STOREBUS_SIM_FIRST` the first seed of each scenario, or `random` to look where nobody has looked,
 `STOREBUS_SIM_SEED` runs that seed alone.
 """
@@ -20,7 +20,7 @@ from tests.simulation.replay import replay
 from tests.simulation.scenarios import SCENARIOS, Scenario
 from tests.simulation.world import World
 
-SECONDS = float(os.environ.get("STOREBUS_SIM_SECONDS", "60"))
+SECONDS = float(os.environ.get("STOREBUS_SIM_SECONDS", "45"))
 SEED = os.environ.get("STOREBUS_SIM_SEED")
 FIRST = os.environ.get("STOREBUS_SIM_FIRST", "1000000")
 ROOT = Path(__file__).parents[2]
