@@ -384,7 +384,12 @@ class DeviceMachine:
         """HQ is there, perhaps another run of it; that it goes changes nothing."""
         if message.up:
             self._heard_run = message.run
-            if message.run != self.run and not self._asking:
+            if self._asking and self._ask_at is not None:
+                if self._patience.is_tried:
+                    # HQ says this when it comes: what was asked before was asked of nobody.
+                    wait = self._patience.renewed() + self._draw() * message.spread_seconds
+                    self._ask_at = min(self._ask_at, now + wait)
+            elif message.run != self.run:
                 self._ask(now, message.spread_seconds, "a new run of HQ")
         return []
 

@@ -35,6 +35,16 @@ class Patience:
         """HQ is there and asks for patience itself: begin with the shortest wait again."""
         self._asks = 0
 
+    @property
+    def is_tried(self) -> bool:
+        """Whether the question was asked again already."""
+        return self._asks > 1
+
+    def renewed(self) -> float:
+        """Do so; how long the answer may take to begin as if the question were asked now."""
+        self.renew()
+        return self._timing.retry_first_seconds * (0.5 + 0.5 * self._draw())
+
     def ask(self, before: str | None) -> float:
         """Ask, perhaps again; how long the answer may take to begin.
 

@@ -466,6 +466,26 @@ def test_a_lost_word_of_the_new_hub_is_no_endless_question() -> None:
     assert count <= 1
 
 
+def test_who_asked_in_vain_asks_anew_when_hq_comes() -> None:
+    """It waits as after a first hello, spread as HQ says, and not as long as it had learnt to."""
+    device = Device()
+    device.connect()
+    while not (device.hello(within=TIMING.retry_most_seconds).number >= 4):
+        pass
+    device.hear(Hub(run=RUN, up=True, spread_seconds=4.0))
+    assert not hellos(device.wait(TIMING.retry_first_seconds * 0.5))
+    device.hello(within=TIMING.retry_first_seconds * 0.5 + 4.0)
+
+
+def test_who_has_just_asked_is_not_hurried_by_hq() -> None:
+    """The broker's copy of HQ's word comes with each connection, and its answer is under way."""
+    device = Device()
+    device.connect()
+    due = device.machine.next_at()
+    device.hear(Hub(run=RUN, up=True))
+    assert device.machine.next_at() == due
+
+
 # --- snapshots -----------------------------------------------------------------------------------
 
 
