@@ -11,6 +11,7 @@ Invariants:
 - rich is imported only for a table on a terminal; it costs more than a short command.
 """
 
+import contextlib
 import re
 import sys
 import time
@@ -112,8 +113,13 @@ def bar(*parts: tuple[int, str], width: int = 30) -> str:
 
 
 def narrate(text: str) -> None:
-    """Say something to the person, not to the data: one line on standard error."""
-    print(printable(text, keep_newlines=True), file=sys.stderr, flush=True)  # noqa: T201 - its job
+    """Say something to the person, not to the data: one line on standard error.
+
+    Nobody may be able to hear it: a daemon's log can lie on the very disk that is full, and its
+    work must not end by that.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        print(printable(text, keep_newlines=True), file=sys.stderr, flush=True)  # noqa: T201 - its job
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buskit.terminal import Column, Sheet, ago, bar, clock, display_width, printable
+from buskit.terminal import Column, Sheet, ago, bar, clock, display_width, narrate, printable
 
 COLUMNS = [
     Column("id", "Store"),
@@ -179,3 +179,17 @@ def test_a_bar_is_always_full_and_shows_the_smallest_part(counts: list[int], wid
     assert len(shown) == width
     for i, count in enumerate(counts):
         assert ("abcde"[i] in shown) == (count > 0)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("closed")])
+def test_words_that_nobody_can_take_end_nothing(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A daemon goes on when its log is on a full disk, or closed."""
+
+    class Full(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise error
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    narrate("cannot save: no room left")
