@@ -28,11 +28,14 @@ def test_real_processes_do_not_mind() -> None:
     assert row.times == 1
 
 
-def _wrong_of(worlds: int) -> str:
+def _is_noticed(words: str) -> bool:
+    """Whether one of some worlds says so."""
     row = Row("sabotaged")
-    for seed in range(1, 1 + worlds):
+    for seed in range(1, 31):
         live(seed, row)
-    return "\n".join(row.failures)
+        if any(words in failure for failure in row.failures):
+            return True
+    return False
 
 
 def test_a_hub_that_follows_its_clock_is_noticed() -> None:
@@ -44,7 +47,7 @@ def test_a_hub_that_follows_its_clock_is_noticed() -> None:
         return clock._told_at
 
     with mock.patch.object(SteadyClock, "at", follow):
-        assert "before its time" in _wrong_of(4)
+        assert _is_noticed("before its time")
 
 
 def test_a_device_that_lets_go_by_its_own_clock_is_noticed() -> None:
@@ -57,4 +60,4 @@ def test_a_device_that_lets_go_by_its_own_clock_is_noticed() -> None:
                 core.outbox.prune(log, before=10**9)
 
     with mock.patch.object(AgentCore, "_grow_older", by_own_clock):
-        assert "entries of act" in _wrong_of(3)
+        assert _is_noticed("entries of act")
