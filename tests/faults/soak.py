@@ -142,7 +142,9 @@ def soak(seed: int, share: float) -> Row:
         judge(chain, tally)
         row.wrong += looking.errors[:5]
         row.memory = list(watch.memory_mib["hub"])
-        row.wrong += judge_samples(watch.memory_mib, watch.descriptors, watch.wal_mib)
+        # Light agents keep what they have heard in memory, so theirs grows with the work.
+        memory_mib = {name: one for name, one in watch.memory_mib.items() if name != "fleet"}
+        row.wrong += judge_samples(memory_mib, watch.descriptors, watch.wal_mib)
         if chain.fleet is not None and chain.fleet.returncode is not None:
             row.wrong.append(f"the fleet has died: {chain.fleet.said()[-2000:]}")
         tally.accepted = chain.journal.accepted
