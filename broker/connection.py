@@ -182,8 +182,7 @@ class Connection:
         """Measure what is in memory on the way to this client and from it, queues not included."""
         if self._closed is not None:
             return self._counted_out_bytes
-        held_bytes = self._framer.held_bytes + self._reader.held_bytes
-        return self._out_bytes + self._writer.pending_bytes() + held_bytes
+        return self.unsent_bytes + self._framer.held_bytes + self._reader.held_bytes
 
     def end(self, reason: CloseReason, detail: str = "") -> None:
         """Cut the connection; what could be sent at once was sent. Idempotent.

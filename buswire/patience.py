@@ -43,7 +43,7 @@ class Patience:
     def renewed(self) -> float:
         """Do so; how long the answer may take to begin as if the question were asked now."""
         self.renew()
-        return self._timing.retry_first_seconds * (0.5 + 0.5 * self._draw())
+        return self._wait() * (0.5 + 0.5 * self._draw())
 
     def ask(self, before: str | None) -> float:
         """Ask, perhaps again; how long the answer may take to begin.
@@ -53,14 +53,18 @@ class Patience:
         """
         if before is not None and len(self._earlier) < _EARLIER_LIMIT:
             self._earlier[before] = set()
-        longest = self._timing.retry_first_seconds * 2.0**self._asks
+        wait = self._wait()
         self._asks = min(self._asks + 1, _ASKS_LIMIT)
-        return min(self._timing.retry_most_seconds, longest) * (0.5 + 0.5 * self._draw())
+        return wait * (0.5 + 0.5 * self._draw())
 
     def rest(self) -> float:
         """How long the next part of an answer may take, when one has come."""
-        longest = self._timing.retry_first_seconds * 2.0 ** max(0, self._asks - 1)
-        return min(self._timing.retry_most_seconds, longest) * (1.0 + self._draw())
+        return self._wait(before=1) * (1.0 + self._draw())
+
+    def _wait(self, *, before: int = 0) -> float:
+        """The longest wait after so many askings, less those before."""
+        longest = self._timing.retry_first_seconds * 2.0 ** max(0, self._asks - before)
+        return min(self._timing.retry_most_seconds, longest)
 
     def is_under_way(self, nonce: str, part: int) -> bool:
         """Whether this is a new part of the answer to an earlier asking.
