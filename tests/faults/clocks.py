@@ -23,6 +23,7 @@ from hqconsole.ledger.directives import Draft, Issued
 from hqconsole.steady_clock import OFF_SECONDS, TOLERANCE_SECONDS
 from tests.faults.clock_shim import Shim
 from tests.faults.rows import Row
+from tests.faults.worlds import live_through
 from tests.helpers.waiting import wait_until
 from tests.processes.chain import Daemon
 from tests.simulation.faults import Faults
@@ -251,14 +252,7 @@ def clocks(seed: int, share: float) -> Row:
 def live(seed: int, row: Row) -> ClockWorld:
     """One world under one seed; what does not hold goes into the row."""
     world = ClockWorld(CLOCKS, seed)
-    try:
-        world.run()
-    except AssertionError as error:
-        for line in str(error).split("\n  "):
-            if line.strip():
-                kind = row.lost if "lost" in line or "vanished" in line else row.wrong
-                kind = row.twice if "times" in line or "twice" in line else kind
-                kind.append(f"world {seed}: {line.strip()}")
+    live_through(world, row)
     return world
 
 

@@ -18,6 +18,7 @@ from tests.faults.rows import Row
 from tests.helpers.waiting import TIME_SCALE, wait_until
 from tests.net.proxy import Lane
 from tests.net.reach import HUB, KEEPALIVE_SECONDS, ReachedChain
+from tests.processes import load
 from tests.processes.chain import Chain
 
 STORES = ("S001", "S002", "S003", "S004")
@@ -104,18 +105,14 @@ def judge(chain: Chain, row: Row) -> None:
     try:
         chain.wait_settled(seconds=PATIENCE_SECONDS)
         chain.wait_online()
-        for till in chain.tills.values():
-            for item in till.inbox():
-                if item["open"]:
-                    chain.say(till, item, "done")
+        load.finish(chain)
         chain.wait_settled(seconds=PATIENCE_SECONDS)
     except AssertionError as error:
         row.wrong.append(str(error))
     account = chain.account()
     row.lost += account.lost
     row.twice += account.twice
-    row.accepted += sum(chain.journal.said.values()) + len(chain.journal.reports)
-    row.accepted += len(chain.journal.directives)
+    row.accepted += chain.journal.accepted
     row.wrong += [
         f"put aside: {reason} of {source}"
         for source, reason in chain.rows("SELECT source, reason FROM quarantine")

@@ -40,6 +40,7 @@ from storeagent.memory import ASK_ANEW, Memory
 from storeagent.settings import HookSettings
 from tests.agent.processes import tool
 from tests.faults.rows import Row
+from tests.faults.worlds import live_through
 from tests.helpers.waiting import wait_until
 from tests.processes.chain import Chain
 from tests.simulation.machine import Machine
@@ -346,13 +347,7 @@ def live(seed: int, row: Row, scenario: Scenario = POISON) -> PoisonWorld:
     """One world under one seed; what does not hold goes into the row."""
     world = PoisonWorld(scenario, seed)
     try:
-        world.run()
-    except AssertionError as error:
-        for line in str(error).split("\n  "):
-            if line.strip():
-                kind = row.lost if "lost" in line or "vanished" in line else row.wrong
-                kind = row.twice if "times" in line or "twice" in line else kind
-                kind.append(f"world {seed}: {line.strip()}")
+        live_through(world, row)
     except Exception as error:
         row.wrong.append(f"world {seed}: a daemon died of {error!r}")
     return world
