@@ -1,17 +1,57 @@
 """Whether a database file is still what was written into it.
 
-Owns the looking. Must not know any table: which ones there are is what the migrations make, and a
-column called `sum` is the sum of the others of its row (`row_sums`).
+Owns the looking, and the words for what was found. Must not know any table: which ones there are
+is what the migrations make, and a column called `sum` is the sum of the others of its row
+(`row_sums`).
 """
 
 import re
 import sqlite3
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
+from buskit.database_errors import DatabaseDamaged, DatabaseForeign, DatabaseMissing
 from buskit.migrations import Migration, apply_migration, columns_under_sum
 from buskit.row_sums import SUM, row_sum
 
 _SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Says of one kind of database what is damaged in it.
+
+    Attributes:
+        what: What it is called towards people, such as "the ledger".
+        hint: The command that mends it.
+    """
+
+    what: str
+    hint: str
+
+    def damaged(self, how: str) -> DatabaseDamaged:
+        """Make the error that says so, for whoever found it in a row."""
+        return DatabaseDamaged(f"{self.what} is damaged: {how}", hint=self.hint)
+
+    def gone(self, error: DatabaseMissing | DatabaseForeign) -> DatabaseDamaged:
+        """Make the error that says so of a file that must have been there."""
+        if isinstance(error, DatabaseMissing):
+            return self.damaged("there is nothing left of it")
+        return self.damaged("it cannot be recognized any more")
+
+    def require_sum(self, table: str, found: object, *values: object) -> None:
+        """Make sure that a row is as it was written.
+
+        Args:
+            table: Whose row it is.
+            found: Its sum.
+            values: Its other columns, in the order of the table.
+
+        Raises:
+            DatabaseDamaged: It is not.
+        """
+        if row_sum(*values) != found:
+            raise self.damaged(f"a row of its table {table} is not as it was written")
 
 
 def first_damage(

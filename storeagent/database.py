@@ -17,13 +17,12 @@ from pathlib import Path
 
 from buskit.database import (
     Database,
-    DatabaseDamaged,
     DatabaseForeign,
     DatabaseMissing,
     Migration,
     open_database,
 )
-from buskit.row_sums import row_sum
+from buskit.database_check import Guard
 
 APPLICATION_ID = 0x53424131  # "SBA1"
 FILE_NAME = "agent.db"
@@ -192,24 +191,9 @@ HINT_DAMAGED = (
 )
 
 
-def require_sum(table: str, found: object, *values: object) -> None:
-    """Make sure that a row is as it was written.
-
-    Args:
-        table: Whose row it is.
-        found: Its sum.
-        values: Its other columns, in the order of the table.
-
-    Raises:
-        DatabaseDamaged: It is not.
-    """
-    if row_sum(*values) != found:
-        raise damaged(f"a row of its table {table} is not as it was written")
-
-
-def damaged(how: str) -> DatabaseDamaged:
-    """Make the error that says so."""
-    return DatabaseDamaged(f"{WHAT} is damaged: {how}", hint=HINT_DAMAGED)
+_guard = Guard(WHAT, HINT_DAMAGED)
+damaged = _guard.damaged
+require_sum = _guard.require_sum
 
 
 def database_path(home: Path) -> Path:
@@ -245,9 +229,7 @@ def open_agent_database(
         )
     except (DatabaseMissing, DatabaseForeign) as error:
         if Path(path).with_name(KEY_NAME).exists():
-            gone = isinstance(error, DatabaseMissing)
-            how = "there is nothing left of it" if gone else "it cannot be recognized any more"
-            raise damaged(how) from error
+            raise _guard.gone(error) from error
         raise
 
 

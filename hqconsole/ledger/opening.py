@@ -5,12 +5,11 @@ from pathlib import Path
 from buskit.database import (
     MEMORY,
     Database,
-    DatabaseDamaged,
     DatabaseForeign,
     DatabaseMissing,
     open_database,
 )
-from buskit.row_sums import row_sum
+from buskit.database_check import Guard
 from hqconsole.ledger.schema import APPLICATION_ID, MIGRATIONS
 
 FILE_NAME = "ledger.db"
@@ -23,24 +22,9 @@ HINT_DAMAGED = (
 )
 
 
-def damaged(how: str) -> DatabaseDamaged:
-    """Make the error that says so, for whoever found it in a row."""
-    return DatabaseDamaged(f"{WHAT} is damaged: {how}", hint=HINT_DAMAGED)
-
-
-def require_sum(table: str, found: object, *values: object) -> None:
-    """Make sure that a row is as it was written.
-
-    Args:
-        table: Whose row it is.
-        found: Its sum.
-        values: Its other columns, in the order of the table.
-
-    Raises:
-        DatabaseDamaged: It is not.
-    """
-    if row_sum(*values) != found:
-        raise damaged(f"a row of its table {table} is not as it was written")
+_guard = Guard(WHAT, HINT_DAMAGED)
+damaged = _guard.damaged
+require_sum = _guard.require_sum
 
 
 def open_ledger(home: Path | None, *, create: bool = False) -> Database:
@@ -65,9 +49,7 @@ def open_ledger(home: Path | None, *, create: bool = False) -> Database:
         )
     except (DatabaseMissing, DatabaseForeign) as error:
         if home is not None and (home / _KEYS).is_dir():  # which `hq init` makes behind the ledger
-            gone = isinstance(error, DatabaseMissing)
-            how = "there is nothing left of it" if gone else "it cannot be recognized any more"
-            raise damaged(how) from error
+            raise _guard.gone(error) from error
         raise
 
 
