@@ -42,6 +42,8 @@ AnswerId = Annotated[str, Meta(pattern=r"^([0-9a-f]{32})?\Z")]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Line = Annotated[str, Meta(max_length=500)]
 Text = Annotated[str, Meta(max_length=RECORD_BYTES_LIMIT)]
+Code = Annotated[str, Meta(min_length=1, max_length=40, pattern=r"^[a-z0-9][a-z0-9_-]*\Z")]
+DayMinute = Annotated[int, Meta(ge=0, le=1440)]
 Part = Annotated[int, Meta(ge=1, le=2**31)]
 
 
@@ -81,6 +83,27 @@ class Audience(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     channels: list[str] = []
 
 
+class Reason(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of the reasons that HQ offers to a store that cannot."""
+
+    code: Code
+    text: Line
+    texts: dict[Annotated[str, Meta(max_length=20)], Line] = {}
+    """The same in other languages, by their tags, such as `zh`."""
+
+
+class Reminder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When a store's devices remind of what is still open; see `buswire.reminding`."""
+
+    from_due_seconds: float
+    """Of the first time; before the due time it is negative."""
+    every_seconds: Annotated[float, Meta(ge=300)] | None = None
+    """Again so much later, and again; only once where there is none."""
+    times: Annotated[int, Meta(ge=1, le=1000)] = 100
+    window: tuple[DayMinute, DayMinute] | None = None
+    """Only between these minutes of the store's day; what falls outside waits until it begins."""
+
+
 class Directive(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What HQ asks of its stores."""
 
@@ -96,6 +119,15 @@ class Directive(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     issued_at: float = 0.0
     issued_by: Line = ""
     audience: Audience | None = None
+    forced_from: Annotated[str, Meta(max_length=40)] | None = None
+    """A moment like `due`: from then on the device insists on it. Without one it may wait."""
+    reasons: Annotated[list[Reason], Meta(max_length=50)] = []
+    """What a store that cannot chooses from; a free text goes with any of them."""
+    remind: Annotated[list[Reminder], Meta(max_length=10)] = []
+    supersedes: AnswerId = ""
+    """The directive that this one stands in for; HQ withdraws that one beside it."""
+    undoes: AnswerId = ""
+    """The withdrawn directive that this one asks to be undone."""
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -105,6 +137,8 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: Line = ""
     cancelled_at: float = 0.0
     cancelled_by: Line = ""
+    superseded_by: AnswerId = ""
+    """The directive that stands in for it, where there is one."""
 
 
 class StateChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -114,6 +148,15 @@ class StateChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     state: State
     changed_at: float = 0.0
     changed_by: Line = ""
+
+
+class Remind(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """HQ reminds a mailbox of what is still open there; moves nothing."""
+
+    directive: Id
+    text: Line = ""
+    reminded_at: float = 0.0
+    reminded_by: Line = ""
 
 
 # --- what a device's records say ---------------------------------------------------------------
@@ -128,6 +171,17 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     by: Line = ""
     reason: Line = ""
     note: Text = ""
+    code: Annotated[str, Meta(max_length=40)] = ""
+    """With `cannot`: which of the directive's `reasons`."""
+
+
+class Withdrawn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A device has saved HQ's withdrawal of a directive, and says how far the work was there."""
+
+    directive: Id
+    role: Name
+    was: State
+    """`pending` where the directive never came, or was shown to nobody: it never will be."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -178,9 +232,15 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: Text = ""
 
 
-HQ_KINDS: dict[str, Any] = {"directive": Directive, "cancel": Cancel, "state": StateChange}
+HQ_KINDS: dict[str, Any] = {
+    "directive": Directive,
+    "cancel": Cancel,
+    "state": StateChange,
+    "remind": Remind,
+}
 DEVICE_KINDS: dict[str, Any] = {
     "receipt": Receipt,
+    "withdrawn": Withdrawn,
     "reply": Reply,
     "alert": Alert,
     "report": Report,

@@ -1,10 +1,12 @@
 """The states of a delivery, and who may move it where.
 
-A store sets its own states and only ever moves up; HQ sets its own. The rank makes events that
-come late, twice or out of order harmless: a delivery never moves backwards.
+A store sets its own states and only ever moves up; HQ sets its own. `MACHINE` is the whole of it:
+what it does not name cannot happen, so events that come late, twice or out of order are harmless,
+and a delivery never moves backwards.
 """
 
 import enum
+from typing import NamedTuple
 
 
 class State(enum.StrEnum):
@@ -38,20 +40,49 @@ class Needs(enum.StrEnum):
     DONE = "done"
 
 
+class Moves(NamedTuple):
+    """Where a delivery may go from one state."""
+
+    by_store: frozenset[State]
+    """Where a store's word takes it, whenever that word arrives."""
+    by_hq: frozenset[State]
+    """Where HQ may take it as long as it is open."""
+    said_before: frozenset[State]
+    """Where a store's word takes it that was said before HQ closed it, if HQ needs no more."""
+
+
+def _moves(by_store: str, *, by_hq: bool = True, said_before: str = "") -> Moves:
+    return Moves(
+        frozenset(map(State, by_store.split())),
+        frozenset({State.EXPIRED, State.CANCELLED, State.REMOVED} if by_hq else ()),
+        frozenset(map(State, said_before.split())),
+    )
+
+
+MACHINE: dict[State, Moves] = {
+    State.PENDING: _moves("delivered read in_progress cannot done"),
+    State.DELIVERED: _moves("read in_progress cannot done"),
+    State.READ: _moves("in_progress cannot done"),
+    State.IN_PROGRESS: _moves("cannot done"),
+    State.CANNOT: _moves("done", by_hq=False),
+    State.DONE: _moves("", by_hq=False),
+    State.EXPIRED: _moves("", by_hq=False, said_before="delivered read in_progress cannot done"),
+    State.CANCELLED: _moves("", by_hq=False, said_before="delivered read in_progress cannot done"),
+    State.REMOVED: _moves("", by_hq=False),
+}
+"""The machine of a delivery: everything that may ever happen to one."""
+
+CLOSED_BY_HQ = frozenset({State.EXPIRED, State.CANCELLED, State.REMOVED})
+
 STORE_RANK: dict[State, int] = {
-    State.PENDING: 0,
-    State.DELIVERED: 1,
-    State.READ: 2,
-    State.IN_PROGRESS: 3,
-    State.CANNOT: 4,
-    State.DONE: 5,
+    state: len(MACHINE[State.PENDING].by_store) - len(moves.by_store)
+    for state, moves in MACHINE.items()
+    if state not in CLOSED_BY_HQ
 }
 """What a store may say, in the order in which one outranks the other."""
 
 SAYABLE = frozenset(STORE_RANK) - {State.PENDING}
 """What a receipt may say."""
-
-CLOSED_BY_HQ = frozenset({State.EXPIRED, State.CANCELLED, State.REMOVED})
 
 _REACHED = {
     Needs.DELIVERED: STORE_RANK[State.DELIVERED],
@@ -100,9 +131,10 @@ def judge_receipt(
         closed_at: When HQ closed the delivery, if it did.
         needs: What the directive asks for: who reached that in time has done what was asked.
     """
-    if state in CLOSED_BY_HQ:
-        if is_open(said, needs) or state is State.REMOVED:
-            return Verdict.NOTHING
-        in_time = closed_at is None or said_at <= closed_at
-        return Verdict.MOVES_LATE if in_time else Verdict.TOO_LATE
-    return Verdict.MOVES if STORE_RANK[said] > STORE_RANK[state] else Verdict.NOTHING
+    moves = MACHINE[state]
+    if said in moves.by_store:
+        return Verdict.MOVES
+    if said not in moves.said_before or is_open(said, needs):
+        return Verdict.NOTHING
+    in_time = closed_at is None or said_at <= closed_at
+    return Verdict.MOVES_LATE if in_time else Verdict.TOO_LATE

@@ -9,9 +9,11 @@ removed it, or put an older copy there, by which a broker would let in who is re
 one short transaction and written outside of any: commands and devices do not wait for it.
 """
 
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
-from buskit.database import Database
+from buskit.database import Database, DatabaseError
 from buskit.files import write_atomically
 from buswire.access import (
     HUB_PREFIX,
@@ -28,6 +30,8 @@ from hqconsole.errors import HqError
 from hqconsole.ledger import access
 
 FILE_NAME = "access.json"
+_RETRY_SECONDS = 1.0
+_PACE_MOST_SECONDS = 1.0
 
 
 class AccessFileError(HqError):
@@ -82,6 +86,47 @@ class AccessFileWriter:
         except OSError:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class AccessFileKeeper:
+    """Keeps it up to date for a hub: tries again by itself, and takes a share of its time only."""
+
+    def __init__(
+        self,
+        writer: AccessFileWriter,
+        *,
+        say: Callable[[str], None],
+        monotonic: Callable[[], float],
+    ) -> None:
+        """Begin with a file that may be out of date."""
+        self._writer = writer
+        self._say = say
+        self._monotonic = monotonic
+        self._next_at = 0.0
+        self._trouble = ""
+
+    def attend(self, ledger: Database, clock_at: Callable[[float], float]) -> None:
+        """Bring the file up to date; a failure is told once and tried again.
+
+        Args:
+            ledger: Where its content is.
+            clock_at: Unix time as HQ goes by it, of a monotonic time.
+        """
+        now = self._monotonic()
+        if now < self._next_at:
+            return
+        try:
+            if self._writer.refresh(ledger, clock_at(now)):
+                # While a whole chain joins it is due all the time; a fifth of the time will do.
+                took_seconds = self._monotonic() - now
+                self._next_at = now + min(_PACE_MOST_SECONDS, 5 * took_seconds)
+        except (AccessFileError, DatabaseError, sqlite3.Error) as error:
+            self._next_at = now + _RETRY_SECONDS
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self._say(str(error))
+        else:
+            self._trouble = ""
 
 
 def render(

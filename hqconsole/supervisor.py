@@ -16,7 +16,6 @@ Invariants:
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
 
+from buskit.daemon import ended_by_signals
 from buskit.locks import FileLock
 from buskit.terminal import narrate
 from hqconsole import hub_identity, tls
@@ -121,15 +121,8 @@ def supervise(home: Path, *, plain_text_on_network: bool = False) -> None:
         with open_ledger(home) as ledger:
             hub_identity.prepare(home, ledger, root=settings.root, at=time.time())
         supervisor = Supervisor(home, where, plain_text_on_network=plain_text_on_network)
-        previous = {
-            number: signal.signal(number, supervisor.on_signal)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        try:
+        with ended_by_signals(supervisor.on_signal):
             supervisor.run()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def _check_tls(home: Path, where: Listening) -> None:

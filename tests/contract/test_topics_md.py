@@ -11,7 +11,7 @@ from buswire import cursors, frame, messages, names, trust
 from buswire.device import Timing
 from buswire.messages import DEVICE_KINDS, HQ_KINDS, MESSAGE_KINDS, decode_data, encode_data
 from buswire.signing import PublicKey, check_seal, parse_signature, proof_bytes
-from buswire.states import CLOSED_BY_HQ, SAYABLE, STORE_RANK, Needs, State, is_open
+from buswire.states import CLOSED_BY_HQ, MACHINE, SAYABLE, STORE_RANK, Moves, Needs, State, is_open
 from buswire.topics import CATALOGUE, DEFAULT_ROOT, Topics
 from tests.contract import examples
 from tests.contract.markdown import ROOT, Section, sections, words
@@ -29,6 +29,8 @@ PARTS = {
     "SnapshotItem": messages.SnapshotItem,
     "KeyEntry": trust.KeyEntry,
     "Audience": messages.Audience,
+    "Reason": messages.Reason,
+    "Reminder": messages.Reminder,
 }
 RECORD_CHAPTERS = {
     "What HQ's records say": HQ_KINDS,
@@ -207,6 +209,16 @@ def test_the_table_of_states_is_the_code() -> None:
         assert rank == str(STORE_RANK.get(state, ""))
         assert words(needs) == [need.value for need in Needs if is_open(state, need)]
         assert meaning
+
+
+def test_the_machine_of_a_delivery_is_the_code() -> None:
+    """Every move that there is, from every state, and no other."""
+    _, *rows = CHAPTERS["States of a delivery"].tables()[1]
+    said = {
+        State(words(state)[0]): Moves(*(frozenset(map(State, words(cell))) for cell in cells))
+        for state, *cells in rows
+    }
+    assert said == MACHINE
 
 
 def test_the_limits_are_the_constants() -> None:
