@@ -13,11 +13,15 @@ import contextlib
 import select
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from buskit.files import write_atomically
+
+if TYPE_CHECKING:
+    from buskit.loop import LinkLoop
 
 _FILE_NAME = "doorbell"
 _LOOPBACK = "127.0.0.1"
@@ -121,6 +125,21 @@ class Doorbell:
             bell.close()
             raise
         return doorbell
+
+    def listen(self, loop: "LinkLoop", rang: Callable[[], None]) -> None:
+        """Have rings told on a link's loop, until that is stopped.
+
+        Args:
+            loop: Where to listen; stop it before this is closed.
+            rang: Called on the loop's thread; must not wait for anything.
+        """
+        from selectors import EVENT_READ  # noqa: PLC0415 - who only rings does without
+
+        def look(_events: int) -> None:
+            if self.wait(0):
+                rang()
+
+        loop.call(lambda: loop.watch(self._bell.fileno(), EVENT_READ, look))
 
     def fileno(self) -> int:
         """Return the descriptor, for a selector; when it is readable call `wait(0)`."""

@@ -74,7 +74,7 @@ def join(
       storeagent join S017.till-1.bundle
       ssh hq hq device add S017 till-1 -o - | storeagent join -
     """  # noqa: D301 - click reads \b as: leave the lines as they are
-    from storeagent.agent import only_one  # noqa: PLC0415 - the link, which the help does not need
+    from storeagent.home_lock import only_one  # noqa: PLC0415 - which the help does not need
     from storeagent.join_home import JoinHome  # noqa: PLC0415
 
     content = sys.stdin.buffer.read() if bundle == "-" else Path(bundle).read_bytes()

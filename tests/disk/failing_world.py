@@ -16,13 +16,13 @@ from buswire.device import Process
 from buswire.states import State
 from hqconsole.home import HqSettings
 from hqconsole.hub import HubProcess
+from hqconsole.key_watch import KeyWatch
 from hqconsole.ledger.directives import Draft
 from storeagent.agent import AgentProcess
 from storeagent.carrier import Carrier
 from storeagent.core import AgentCore, Event, Linked, Rang, Unlinked
 from storeagent.keys import DeviceKey, seed_text
 from storeagent.settings import AgentSettings
-from storeagent.silence import Silence
 from tests.disk.failing_disk import FailingDisk, FailingDisks, Refused
 from tests.simulation.disks import Killed
 from tests.simulation.head_office import HeadOffice
@@ -101,19 +101,18 @@ class FailingMachine(Machine):
             token="",
             trust=self.joined.trust,
         )
-        settings = AgentSettings(*self.identity, roles=self.roles)
-        agent: Any = AgentProcess(self.disk.home, settings, key, say=self._said)
-        agent._random = self.world.timeline.random
+        settings = AgentSettings(*self.identity, roles=self.roles, silence_seconds=1e12)
+        chance = self.world.timeline.random
+        agent: Any = AgentProcess(self.disk.home, settings, key, say=self._said, chance=chance)
         agent._database = self.disk.database
-        agent._make_core = lambda *, process: self._core_on(agent._database, process)
-        agent._core = agent._make_core(process=None)
-        agent._look_for_silence = lambda: None
-        agent._silence = Silence(1e12, now=0.0)
+        agent._make_core = self._core_on
+        agent._core = agent._make_core(agent._database, process=None)
+        agent._teller.begin(None, settings.silence_seconds)
         agent._link = _AgentLink(self)
         agent._carrier = Carrier(_Wire(self), qos=0)  # type: ignore[arg-type]
         self.agent, self.core, self._carrier = agent, agent._core, agent._carrier
 
-    def _core_on(self, database: Database, process: Process | None) -> AgentCore:
+    def _core_on(self, database: Database, *, process: Process | None) -> AgentCore:
         before, self.disk.database = self.disk.database, database
         try:
             return self.make_core(process)
@@ -142,15 +141,15 @@ class FailingMachine(Machine):
             return
         self.core = agent._core
         self.disk.follow(agent._database)
-        if agent._retry_at is None:
+        if not agent._trouble.is_there:
             self.world.oracle.looked_at(self)
         self._plan_due(self.next_at())
 
     def next_at(self) -> float | None:
         """When it tries again, or has something to do."""
         agent: Any = self.agent
-        if agent is not None and agent._retry_at is not None:
-            return float(agent._retry_at)
+        if agent is not None and agent._trouble.is_there:
+            return float(agent._trouble.retry_at)
         return super().next_at()
 
 
@@ -179,6 +178,13 @@ class _HubLink:
         """The keys of these worlds do not change."""
 
 
+class _NoAccessFile:
+    """These worlds' broker asks for none."""
+
+    def attend(self, _ledger: Database, _clock_at: object) -> None:
+        """Nobody reads it."""
+
+
 class FailingHeadOffice(HeadOffice):
     """Head office with the hub's own loop."""
 
@@ -203,19 +209,18 @@ class FailingHeadOffice(HeadOffice):
 
     def _make_hub(self, run: str | None) -> None:
         self.disk.open_anew()
-        hub: Any = HubProcess(self.disk.home, HqSettings(), say=self._said)
-        hub._random = self.world.timeline.random
+        chance = self.world.timeline.random
+        hub: Any = HubProcess(self.disk.home, HqSettings(), say=self._said, chance=chance)
         hub._ledger = self.disk.database
-        hub._keys = self.world.keys
-        hub._keys_stamp = None
-        hub._signer = self._signing_key()
-        hub._make_desk = lambda *, run: self._desk_on(hub._ledger, run)
-        hub._desk = hub._make_desk(run=run)
+        at = self.world.timeline.wall_clock()
+        hub._key_watch = KeyWatch(self.disk.home, self.world.keys, say=self._said, at=at)
+        hub._make_desk = self._desk_on
+        hub._desk = hub._make_desk(hub._ledger, run=run)
         hub._link = _HubLink(self)
-        hub._write_access_file = lambda: None
+        hub._access = _NoAccessFile()
         self.hub, self.desk = hub, hub._desk
 
-    def _desk_on(self, ledger: Database, run: str | None) -> Desk:
+    def _desk_on(self, ledger: Database, *, run: str | None) -> Desk:
         before, self.disk.database = self.disk.database, ledger
         try:
             return self.make_desk(run)
@@ -257,7 +262,7 @@ class FailingHeadOffice(HeadOffice):
     def next_at(self, now: float) -> float:
         """When it tries again, or has something to do."""
         hub: Any = self.hub
-        return super().next_at(now) if hub._retry_at is None else float(hub._retry_at)
+        return super().next_at(now) if not hub._trouble.is_there else float(hub._trouble.retry_at)
 
 
 class _Timeline(Timeline):

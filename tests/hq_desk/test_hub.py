@@ -236,7 +236,7 @@ def test_a_ledger_that_stays_broken_is_opened_anew_until_it_works(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hub says why, with a hint, tries again on a new connection, and goes on by itself."""
-    monkeypatch.setattr("hqconsole.hub._RETRY_FIRST_SECONDS", 0.05)
+    monkeypatch.setattr("buskit.disk_trouble.RETRY_FIRST_SECONDS", 0.05)
     broken = running.hub._ledger
     broken._broken = "a sync failed"
     real, refused = open_ledger, 0
