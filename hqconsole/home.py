@@ -8,13 +8,17 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from buskit.locks import FileLock
 from buswire.errors import WireError
 from buswire.topics import DEFAULT_ROOT, Topics
+from hqconsole.approval import ApprovalPolicy
 from hqconsole.errors import HqError
 from hqconsole.timing import DeskTiming, HubLimits
+
+if TYPE_CHECKING:
+    from hqconsole.kinds import Kind
 
 SETTINGS_NAME = "hq.toml"
 HUB_LOCK_NAME = "hub.lock"
@@ -57,6 +61,8 @@ class HqSettings:
         confirms: Whether an operator compares the fingerprint of each device that joins.
         timing: Waits and bounds of the protocol.
         limits: What one device may take of HQ.
+        kinds: Those that the file defines; `hqconsole.kinds.of` knows the others, too.
+        approval: Which directives need a second pair of eyes.
     """
 
     name: str = "HQ"
@@ -72,6 +78,8 @@ class HqSettings:
     confirms: bool = False
     timing: DeskTiming = field(default_factory=DeskTiming)
     limits: HubLimits = field(default_factory=HubLimits)
+    kinds: "tuple[Kind, ...]" = ()
+    approval: ApprovalPolicy = field(default_factory=ApprovalPolicy)
 
     @property
     def topics(self) -> Topics:
@@ -97,7 +105,7 @@ def read_hq_settings(home: Path) -> HqSettings:
         raw["brokers"] = there
     try:
         return parse_settings(raw)
-    except (WireError, SettingsError) as error:
+    except (WireError, HqError) as error:
         raise SettingsError(f"{path}: {error}", hint=error.hint or f"correct {path}") from error
 
 
@@ -106,9 +114,10 @@ def parse_settings(raw: Mapping[str, Any]) -> HqSettings:
 
     Raises:
         SettingsError: A setting is unknown or cannot be.
+        HqError: Likewise, of a kind, or of approval.
         WireError: The root cannot begin a topic.
     """
-    tables = ("link", "enrolment", "timing", "limits")
+    tables = ("link", "enrolment", "timing", "limits", "kinds", "approval")
     link_names = ("root", "username", "password", "qos", "keepalive_seconds", "ca_file")
     link = _table(raw, "link")
     enrolment = _table(raw, "enrolment")
@@ -138,6 +147,14 @@ def parse_settings(raw: Mapping[str, Any]) -> HqSettings:
         timing=_numbers(_table(raw, "timing"), DeskTiming(), "timing."),
         limits=_numbers(_table(raw, "limits"), HubLimits(), "limits."),
     )
+    if "kinds" in raw or "approval" in raw:
+        from hqconsole import kinds  # noqa: PLC0415 - few have any
+
+        settings = replace(
+            settings,
+            kinds=kinds.parse_kinds(_table(raw, "kinds")),
+            approval=kinds.parse_approval(_table(raw, "approval")),
+        )
     if not settings.brokers:
         raise SettingsError("brokers is empty", hint=f'such as brokers = ["{DEFAULT_BROKER}"]')
     if settings.qos not in {0, 1}:

@@ -8,13 +8,14 @@ import re
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from buskit.terminal import Column, ago, clock, narrate
+from hqconsole import operators
 from hqconsole.home import hub_state
 from hqconsole.hub_link import hub_link
 from hqconsole.ledger import audit
@@ -23,9 +24,11 @@ from hqconsole.ledger.opening import open_ledger
 F = TypeVar("F", bound=Callable[..., Any])
 
 LIST_MOST = 100
+_REGIONS_AUDITED = 20
 TAKES_EFFECT = "it takes effect"
 """What `narrate_hub` says of a change of access."""
-
+_ACTING = "hqconsole.operator"
+"""Under this click keeps who was permitted to do what runs now."""
 
 _SPAN = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*(s|m|min|h|d|w)?")
 _UNIT_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -63,6 +66,63 @@ def _user() -> str:
         return ""
 
 
+def acting(
+    home: Path,
+    right: str,
+    *,
+    kind: str | None = None,
+    regions: Iterable[str] = (),
+    author: str | None = None,
+) -> operators.Operator:
+    """Return who works at this command line, if they may do this; `write_audit` knows them then.
+
+    Every verb that changes something calls it first, outside any transaction of its own: a refusal
+    is written to the audit in one. Call it again with what is known only later, such as regions.
+
+    Args:
+        home: Of head office.
+        right: One of `hqconsole.operators.RIGHTS`.
+        kind: Of the directive.
+        regions: Every region that is touched.
+        author: With `approve`: the operator who wrote it.
+
+    Raises:
+        NotPermitted: They may not.
+        OperatorsError: Nobody may, because the file of operators cannot be understood.
+    """
+    everyone = operators.load(home)
+    try:
+        found = operators.permit(
+            everyone, operator(), right, kind=kind, regions=regions, author=author
+        )
+    except operators.NotPermitted as refused:
+        known = everyone.find(refused.operator)
+        _remember(known)
+        asked = {"right": right, "kind": kind, "regions": list(refused.regions[:_REGIONS_AUDITED])}
+        write_audit_alone(
+            home,
+            "refused",
+            command=click.get_current_context().command_path.partition(" ")[2],
+            **{name: value for name, value in asked.items() if value},
+        )
+        raise
+    _remember(found)
+    return found
+
+
+def _remember(found: operators.Operator | None) -> None:
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.meta[_ACTING] = found
+
+
+def _department() -> dict[str, str]:
+    """What the audit says of whoever was permitted, or refused, in the command that runs."""
+    context = click.get_current_context(silent=True)
+    found: operators.Operator | None = None if context is None else context.meta.get(_ACTING)
+    return {"department": found.department} if found is not None and found.department else {}
+
+
 def write_audit(connection: sqlite3.Connection, action: str, /, **detail: Any) -> None:
     """Record in the audit that the person at this command line does this.
 
@@ -80,6 +140,7 @@ def write_audit(connection: sqlite3.Connection, action: str, /, **detail: Any) -
         operator=operator(),
         origin=origin(),
         **detail,
+        **_department(),
     )
 
 
