@@ -1,167 +1,271 @@
-"""Who a directive is for: a selector over the organisation, and the channels that reach exactly it.
+"""Who a directive is for: what a selector means in the organisation.
 
-Owns the meaning of `--region`, `--store`, `--role`, `--tag` and `--all`, and the cheapest exact
-cover of an audience by channels. Knows nothing of the ledger, of messages or of the command line;
-everything here is a pure function of its arguments.
+Owns what a selector means, and how a frozen audience differs from what it would be today. Knows
+nothing of the ledger, of messages or of the command line; everything here is a pure function of its
+arguments. The selector as data is in `selector`, the stores in `organisation`, the channels that
+reach an audience in `cover`; their names are given here too.
 
-The meaning of a selector:
+The meaning of a selector, in the order in which it is applied:
 
-* Places add up: `--region east --store S017` is every store of region east, and S017.
-* Tags restrict: `--tag drive-thru --tag 24h` keeps the stores of these places that have all the
-  tags. No place at all means every store.
+* Places add up: `--region east --store S017` is every store of region east, and S017. A saved
+  audience is a place, too: what it means today, under this same meaning. No place at all means
+  every store.
+* Tags and `--where` restrict: `--tag drive-thru --tag 24h` keeps the stores of these places that
+  have all the tags, `--where` those of which the expression is true.
+* Exclusions take away last: what they name is out, whatever brought it in; `--exclude-tag` takes
+  stores with any of its tags. Those of a saved audience take away from that audience only.
 * Roles name the mailboxes: `--role manager --role clerk` is up to two mailboxes in each store, for
-  the roles that the store has. No role means `any`, the store as a whole.
-* Everyone is said, never left out: a selector that says nothing is refused unless it says `--all`.
+  the roles that the store has. No role means `any`, the store as a whole, and for a saved audience
+  the mailboxes that it names itself; a role asked for beside a saved audience is asked of the
+  stores that the audience means, instead of its own roles.
+* Everyone is said, never left out: a selector that says nothing, or only what to exclude, is
+  refused unless it says `--all`.
 
-Invariants of a cover: every mailbox of the audience is reached by exactly one channel, no channel
-reaches a mailbox outside the audience, and no other set of channels does that with fewer. It holds
-for the organisation given; when the roster changes, cover again.
+What an operator types is taken strictly: an unknown name is refused with what may have been meant.
+What was saved earlier (a saved audience, the selector of a directive that goes on taking in
+stores) is taken as it stands: a store that closed since, a region or tag that nobody has any
+longer adds nothing.
 """
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from buswire.errors import WireError
 from buswire.names import ANY_ROLE, shown, slug
-from buswire.topics import ALL_PLACE, Channel
-from hqconsole.errors import HqError
+from hqconsole.cover import ChannelUse, cover, digest, unreachable
+from hqconsole.organisation import Mailbox, OpenStore, Organisation
+from hqconsole.selector import AudienceError, Selector, in_words
 from hqconsole.suggestions import close_names
 
+__all__ = [
+    "AudienceError",
+    "ChannelUse",
+    "Choice",
+    "Drift",
+    "Mailbox",
+    "OpenStore",
+    "Organisation",
+    "Selector",
+    "choose",
+    "cover",
+    "digest",
+    "drift",
+    "left_out",
+    "select",
+    "select_again",
+    "unreachable",
+]
+
+MAX_NESTED = 20
+"""How deep saved audiences may name one another."""
 _EXPLAINED = 5  # unknown names with suggestions; looking for close ones takes time
 
 
-class AudienceError(HqError):
-    """A selector that names something unknown, or nobody."""
+class Choice(NamedTuple):
+    """What a selector means today, and what whoever asked should hear about it."""
 
-    exit_code = 2
-
-
-class Mailbox(NamedTuple):
-    """Who a directive is for: one role of one store; role `any` is the store as a whole."""
-
-    store: str
-    role: str
-
-    def __str__(self) -> str:
-        return f"{self.store}/{self.role}"
-
-
-class OpenStore(NamedTuple):
-    """What choosing an audience needs to know of a store; `roles` is without `any`."""
-
-    region: str
-    roles: frozenset[str]
-    tags: frozenset[str]
+    mailboxes: set[Mailbox]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Selector:
-    """What the operator asked for, as typed: identifiers, or display names of regions and roles."""
-
-    regions: tuple[str, ...] = ()
-    stores: tuple[str, ...] = ()
-    roles: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    everyone: bool = False
-
-
-class Organisation:
-    """The open stores as audiences see them, with the counts that make a cover quick.
-
-    Build it once per command from the roster; it does not change.
+class Drift:
+    """How a frozen audience differs from what it would be today; the denominator stays.
 
     Attributes:
-        stores: Every open store by its identifier.
-        regions: The stores of each region.
-        roles: Every role that at least one open store has, `any` included.
-        tags: Every tag that at least one open store has.
+        joined: Mailboxes that the selector takes today and that are not in the frozen audience.
+        left: Mailboxes of the frozen audience whose store is closed or has lost the role.
     """
 
-    def __init__(self, stores: Mapping[str, OpenStore]) -> None:
-        """Index the open stores; closed ones must not be among them."""
-        self.stores = dict(stores)
-        regions: defaultdict[str, set[str]] = defaultdict(set)
-        self._with_role: defaultdict[str, int] = defaultdict(int)
-        self._with_role_in: defaultdict[tuple[str, str], int] = defaultdict(int)
-        tags: set[str] = set()
-        for store_id, (region, store_roles, store_tags) in self.stores.items():
-            regions[region].add(store_id)
-            tags |= store_tags
-            for role in (ANY_ROLE, *(store_roles - {ANY_ROLE})):
-                self._with_role[role] += 1
-                self._with_role_in[region, role] += 1
-        self.regions: Mapping[str, set[str]] = dict(regions)
-        self.roles = frozenset(self._with_role) | {ANY_ROLE}
-        self.tags = frozenset(tags)
-
-    def has(self, mailbox: tuple[str, str]) -> bool:
-        """Tell whether the store is open and has the role."""
-        store_id, role = mailbox
-        store = self.stores.get(store_id)
-        return store is not None and (role == ANY_ROLE or role in store.roles)
-
-    def count(self, role: str, region: str | None = None) -> int:
-        """Return how many stores have the role, in one region or altogether."""
-        if region is None:
-            return self._with_role.get(role, 0)
-        return self._with_role_in.get((region, role), 0)
+    joined: frozenset[Mailbox]
+    left: frozenset[Mailbox]
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelUse:
-    """One channel of a cover and the stores whose mailbox it reaches."""
+def choose(selector: Selector, organisation: Organisation) -> Choice:
+    """Return the mailboxes that the selector means today, with notes for the person who asks.
 
-    channel: Channel
-    stores: frozenset[str]
-
-    @property
-    def mailboxes(self) -> frozenset[Mailbox]:
-        """The mailboxes reached: the channel's role in each of the stores."""
-        return frozenset(Mailbox(store_id, self.channel.role) for store_id in self.stores)
+    Raises:
+        AudienceError: The selector says nothing, contradicts itself, names something unknown
+            (the message offers close names), has an expression that cannot be understood, or finds
+            nobody.
+    """
+    check(selector)
+    choosing = _Choosing(selector, organisation)
+    found = choosing.mailboxes(selector, strict=True)
+    if not found:
+        meant = in_words(selector) if organisation.stores else "the roster has no open store"
+        raise AudienceError(
+            "; ".join([f"no store is meant by that: {meant}", *choosing.notes]),
+            hint="hq roster show lists every store with its region, roles and tags",
+        )
+    return Choice(found, tuple(choosing.notes))
 
 
 def select(selector: Selector, organisation: Organisation) -> set[Mailbox]:
     """Return the mailboxes that the selector means today.
 
     Raises:
-        AudienceError: The selector says nothing, contradicts itself, names something unknown
-            (the message offers close names), or finds nobody.
+        AudienceError: As `choose` does.
     """
-    has_place = bool(selector.regions or selector.stores)
+    return choose(selector, organisation).mailboxes
+
+
+def select_again(selector: Selector, organisation: Organisation) -> set[Mailbox]:
+    """Return what a selector means today that was understood on an earlier day; may be nobody.
+
+    Raises:
+        AudienceError: Its expression cannot be judged any longer: the roster lost the column.
+    """
+    return _Choosing(selector, organisation).mailboxes(selector, strict=False)
+
+
+def drift(
+    frozen: Collection[Mailbox], selector: Selector | None, organisation: Organisation
+) -> Drift:
+    """Compare a frozen audience with what its selector means today.
+
+    Args:
+        frozen: The mailboxes of the audience.
+        selector: How it was asked for; None when that is not known, and then nobody joins.
+        organisation: The roster of today.
+
+    Raises:
+        AudienceError: As `select_again` does.
+    """
+    today = set() if selector is None else select_again(selector, organisation)
+    return Drift(
+        joined=frozenset(today.difference(frozen)),
+        left=frozenset(mailbox for mailbox in frozen if not organisation.has(mailbox)),
+    )
+
+
+def check(selector: Selector) -> None:
+    """Refuse a selector that says nothing or contradicts itself.
+
+    Raises:
+        AudienceError: It does.
+    """
+    has_place = bool(selector.regions or selector.stores or selector.audiences)
     if selector.everyone and has_place:
         raise AudienceError(
-            "--all and --region or --store contradict each other",
+            "--all and --region, --store or --audience contradict each other",
             hint="leave --all out, or the places",
         )
-    if not (selector.everyone or has_place or selector.roles or selector.tags):
+    if not (selector.everyone or has_place or selector.roles or selector.tags or selector.where):
         raise AudienceError(
             "nobody was named",
-            hint="say --region, --store, --role or --tag, or --all for every store",
+            hint="say --region, --store, --audience, --role, --tag or --where, or --all for every "
+            "store",
         )
-    regions = _known(selector.regions, organisation.regions, "region")
-    named = _known(selector.stores, organisation.stores, "store")
-    roles = _known(selector.roles, organisation.roles, "role") or (ANY_ROLE,)
-    tags = frozenset(_known(selector.tags, organisation.tags, "tag"))
 
-    chosen: set[str] = set(named)
-    for region in regions:
-        chosen |= organisation.regions[region]
-    found = {
-        Mailbox(store_id, role)
-        for store_id in (chosen if has_place else organisation.stores)
-        if tags <= organisation.stores[store_id].tags
-        for role in roles
-        if role == ANY_ROLE or role in organisation.stores[store_id].roles
-    }
-    if not found:
-        raise AudienceError(
-            "no store is meant by that: " + _in_words(selector),
-            hint="hq roster show lists every store with its region, roles and tags",
+
+class _Choosing:
+    """One evaluation of a selector: what is found on the way is kept here."""
+
+    def __init__(self, selector: Selector, organisation: Organisation) -> None:
+        self._there = organisation
+        self._definitions = dict(selector.definitions)
+        self._found: dict[str, set[Mailbox]] = {}
+        self._within: list[str] = []
+        self.notes: list[str] = []
+
+    def mailboxes(self, selector: Selector, *, strict: bool) -> set[Mailbox]:
+        """What it means; a saved audience is taken less strictly than what a person typed."""
+        there = self._there
+        stores: set[str] = set(self._known(selector.stores, there.stores, "store", strict=strict))
+        for region in self._known(selector.regions, there.regions, "region", strict=strict):
+            stores |= there.regions[region]
+        saved: set[Mailbox] = set()
+        for name in selector.audiences:
+            saved |= self._saved(name)
+        if not (selector.regions or selector.stores or selector.audiences):
+            stores = set(there.stores)
+        roles = self._known(selector.roles, there.roles, "role", strict=strict)
+        if selector.roles:
+            stores |= {mailbox.store for mailbox in saved}
+            saved = set()
+        kept = self._kept(selector, stores | {mailbox.store for mailbox in saved}, strict=strict)
+        found = {mailbox for mailbox in saved if mailbox.store in kept}
+        stores &= kept
+        for role in roles if selector.roles else (ANY_ROLE,):
+            found.update(
+                Mailbox(store_id, role)
+                for store_id in stores
+                if role == ANY_ROLE or role in there.stores[store_id].roles
+            )
+        return found
+
+    def _kept(self, selector: Selector, stores: set[str], *, strict: bool) -> set[str]:
+        """Those of the stores that the restrictions and exclusions leave."""
+        there = self._there
+        regions = set(
+            self._known(selector.excluded_regions, there.regions, "region", strict=strict)
         )
-    return found
+        out = set(self._known(selector.excluded_stores, there.stores, "store", strict=strict))
+        out_tags = set(self._known(selector.excluded_tags, there.tags, "tag", strict=strict))
+        tags = set(self._known(selector.tags, there.tags, "tag", strict=strict))
+        if selector.tags and not strict and not self._all_known(selector.tags, there.tags):
+            return set()
+        if tags:
+            stores = {store_id for store_id in stores if tags <= there.stores[store_id].tags}
+        if regions or out or out_tags:
+            stores = {
+                store_id
+                for store_id in stores
+                if store_id not in out
+                and there.stores[store_id].region not in regions
+                and out_tags.isdisjoint(there.stores[store_id].tags)
+            }
+        if selector.where:
+            from hqconsole.where_match import matching  # noqa: PLC0415 - only who uses it pays
+
+            stores, notes = matching(selector.where, stores, there.cells())
+            self.notes += (self._in_context(note) for note in notes)
+        return stores
+
+    def _saved(self, name: str) -> set[Mailbox]:
+        if name in self._found:
+            return self._found[name]
+        definition = self._definitions.get(name)
+        if definition is None:
+            raise AudienceError(
+                f"what audience {shown(name)} means is not known here",
+                hint="hq audience list names the saved ones",
+            )
+        if name in self._within or len(self._within) >= MAX_NESTED:
+            raise AudienceError(
+                f"audience {shown(name)} leads back to itself, or names others too deep: "
+                + " > ".join([*self._within[:5], name]),
+                hint="hq audience save it again without the audience that names it",
+            )
+        self._within.append(name)
+        found = self.mailboxes(definition, strict=False)
+        if not found:
+            self.notes.append(f"audience {name} is nobody today")
+        self._within.pop()
+        self._found[name] = found
+        return found
+
+    def _known(
+        self, typed: tuple[str, ...], known: Collection[str], what: str, *, strict: bool
+    ) -> tuple[str, ...]:
+        if not typed:
+            return ()
+        resolved, unknown = _resolved(typed, known, what)
+        if unknown and strict:
+            raise _unknown_names(unknown, known, what)
+        if unknown and self._within:
+            names = " ".join(shown(name) for name in unknown[:_EXPLAINED])
+            more = f" and {len(unknown) - _EXPLAINED} more" if len(unknown) > _EXPLAINED else ""
+            self.notes.append(self._in_context(f"there is no {what} {names}{more} any longer"))
+        return resolved
+
+    def _all_known(self, typed: tuple[str, ...], known: Collection[str]) -> bool:
+        return not _resolved(typed, known, "tag")[1]
+
+    def _in_context(self, note: str) -> str:
+        return f"audience {self._within[-1]}: {note}" if self._within else note
 
 
 def left_out(selector: Selector, audience: Collection[tuple[str, str]]) -> tuple[str, ...]:
@@ -173,72 +277,9 @@ def left_out(selector: Selector, audience: Collection[tuple[str, str]]) -> tuple
     return tuple(store_id for store_id in selector.stores if store_id not in reached)
 
 
-def unreachable(
-    mailboxes: Iterable[tuple[str, str]], organisation: Organisation
-) -> set[tuple[str, str]]:
-    """Return the mailboxes that no channel reaches: the store is closed or has lost the role."""
-    return {mailbox for mailbox in mailboxes if not organisation.has(mailbox)}
-
-
-def cover(
-    mailboxes: Iterable[tuple[str, str]], organisation: Organisation
-) -> tuple[ChannelUse, ...]:
-    """Return the cheapest exact set of channels for an audience, the widest places first.
-
-    For each role: the channel of everyone when all stores that have the role are meant; else the
-    channel of each region where all that have it are meant; else the stores' own channels.
-
-    Raises:
-        AudienceError: A mailbox is unknown to the organisation; see `unreachable`.
-    """
-    stores_by_role: defaultdict[str, set[str]] = defaultdict(set)
-    for store_id, role in mailboxes:
-        stores_by_role[role].add(store_id)
-    uses: list[ChannelUse] = []
-    for role, wanted in sorted(stores_by_role.items()):
-        strangers = [store_id for store_id in wanted if not organisation.has((store_id, role))]
-        if strangers:
-            raise AudienceError(
-                f"{len(strangers)} of {len(wanted)} stores for role {role} are closed or do not "
-                f"have it, {shown(min(strangers))} first",
-                hint="the roster has changed since this audience was chosen: choose it again",
-            )
-        if len(wanted) == organisation.count(role):
-            uses.append(ChannelUse(Channel(ALL_PLACE, role), frozenset(wanted)))
-            continue
-        uses += _cover_regions(role, wanted, organisation)
-    breadth = {ALL_PLACE: 0, "region": 1, "store": 2}
-    uses.sort(key=lambda use: (breadth[use.channel.place.partition("/")[0]], use.channel))
-    return tuple(uses)
-
-
-def digest(mailboxes: Iterable[tuple[str, str]]) -> str:
-    """Return the SHA-256 of an audience in hex, so that a frozen one can be audited later.
-
-    It is taken over the lines `store/role`, sorted by code point, each ended by a line feed, in
-    UTF-8; `LC_ALL=C sort -u | sha256sum` over such lines gives the same.
-    """
-    lines = sorted({f"{store_id}/{role}\n" for store_id, role in mailboxes})
-    return hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
-
-
-def _cover_regions(role: str, wanted: set[str], organisation: Organisation) -> list[ChannelUse]:
-    by_region: defaultdict[str, list[str]] = defaultdict(list)
-    for store_id in wanted:
-        by_region[organisation.stores[store_id].region].append(store_id)
-    uses: list[ChannelUse] = []
-    for region, store_ids in by_region.items():
-        if len(store_ids) == organisation.count(role, region):
-            uses.append(ChannelUse(Channel.of_region(region, role), frozenset(store_ids)))
-        else:
-            uses += (
-                ChannelUse(Channel.of_store(store_id, role), frozenset((store_id,)))
-                for store_id in store_ids
-            )
-    return uses
-
-
-def _known(typed: tuple[str, ...], known: Collection[str], what: str) -> tuple[str, ...]:
+def _resolved(
+    typed: tuple[str, ...], known: Collection[str], what: str
+) -> tuple[tuple[str, ...], list[str]]:
     """Resolve what was typed; display names of regions, roles and tags are found by their slug."""
     resolved: dict[str, None] = {}
     unknown: list[str] = []
@@ -248,14 +289,16 @@ def _known(typed: tuple[str, ...], known: Collection[str], what: str) -> tuple[s
             resolved[name] = None
         else:
             unknown.append(text)
-    if unknown:
-        explained = [_unknown(text, known, what) for text in unknown[:_EXPLAINED]]
-        if len(unknown) > _EXPLAINED:
-            explained.append(f"and {len(unknown) - _EXPLAINED} more")
-        raise AudienceError(
-            "; ".join(explained), hint=f"hq roster show lists every {what} that there is"
-        )
-    return tuple(resolved)
+    return tuple(resolved), unknown
+
+
+def _unknown_names(unknown: list[str], known: Collection[str], what: str) -> AudienceError:
+    explained = [_unknown(text, known, what) for text in unknown[:_EXPLAINED]]
+    if len(unknown) > _EXPLAINED:
+        explained.append(f"and {len(unknown) - _EXPLAINED} more")
+    return AudienceError(
+        "; ".join(explained), hint=f"hq roster show lists every {what} that there is"
+    )
 
 
 def _slug_or_text(text: str, what: str) -> str:
@@ -269,17 +312,3 @@ def _unknown(text: str, known: Collection[str], what: str) -> str:
     close = close_names(text, known)
     asked = f", did you mean {' or '.join(close)}?" if close else ""
     return f"there is no {what} {shown(text)}{asked}"
-
-
-def _in_words(selector: Selector) -> str:
-    parts = [
-        f"{what} {' '.join(shown(value) for value in values)}"
-        for what, values in (
-            ("region", selector.regions),
-            ("store", selector.stores),
-            ("tag", selector.tags),
-            ("role", selector.roles),
-        )
-        if values
-    ]
-    return ", ".join(parts) or "the roster has no open store"

@@ -115,7 +115,7 @@ def test_what_is_not_there_is_named_with_what_may_have_been_meant(
 
 def test_an_audience_of_nobody_is_refused() -> None:
     """Sending to no one is never what was meant."""
-    with pytest.raises(AudienceError, match="no store is meant by that: store 'S017', role 'clerk"):
+    with pytest.raises(AudienceError, match="no store is meant by that: --store S017 --role clerk"):
         chosen(stores=("S017",), roles=("clerk",))
     with pytest.raises(AudienceError, match="no open store"):
         select(Selector(everyone=True), Organisation({}))
