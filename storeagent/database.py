@@ -177,10 +177,46 @@ _THIRD = ";\n".join(
     f"ALTER TABLE {table} ADD COLUMN sum INTEGER NOT NULL DEFAULT 0" for table in _SUMMED
 )
 
+_FOURTH = """
+-- `remind_at`: when its reminders are to be looked at next, NULL when nothing is to come.
+-- `reminder`, `reminded_by`: HQ's own words with the latest reminder. `steps`: of each rule of the
+-- directive how many steps have come, as a JSON list. `insisted`: `forced_from` has come and was
+-- told. `code`: with cannot, which of the directive's reasons.
+ALTER TABLE delivery ADD COLUMN code TEXT NOT NULL DEFAULT '';
+ALTER TABLE delivery ADD COLUMN remind_at REAL;
+ALTER TABLE delivery ADD COLUMN reminded_at REAL NOT NULL DEFAULT 0;
+ALTER TABLE delivery ADD COLUMN reminder TEXT NOT NULL DEFAULT '';
+ALTER TABLE delivery ADD COLUMN reminded_by TEXT NOT NULL DEFAULT '';
+ALTER TABLE delivery ADD COLUMN steps TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE delivery ADD COLUMN insisted INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX delivery_remind ON delivery (remind_at) WHERE remind_at IS NOT NULL;
+
+-- The latest reminder of each piece of work, and that it is forced: what the hook has yet to hear
+-- of. `number` rises with each and is never given twice.
+CREATE TABLE event (
+    directive TEXT NOT NULL,
+    role TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    number INTEGER NOT NULL UNIQUE,
+    at REAL NOT NULL,
+    PRIMARY KEY (directive, role, kind)
+) WITHOUT ROWID;
+
+-- For whom HQ was told already that its withdrawal is on this disk.
+CREATE TABLE withdrawn (
+    directive TEXT NOT NULL,
+    role TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    PRIMARY KEY (directive, role)
+) WITHOUT ROWID;
+CREATE INDEX withdrawn_day ON withdrawn (day);
+"""
+
 MIGRATIONS = (
     Migration("outbox, inbox and what the protocol remembers", _FIRST),
     Migration("the seals of HQ's documents", _SECOND),
     Migration("sums of rows, against damage", _THIRD, sums=_SUMMED),
+    Migration("reminders and proofs of withdrawal", _FOURTH, sums=("delivery",)),
 )
 
 

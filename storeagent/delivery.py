@@ -1,11 +1,16 @@
 """What the inbox gives out: deliveries, and what a list shows of them.
 
-Owns when a delivery is open, to do, or closed by this device's own word. Must not know SQL.
+Owns when a delivery is open, to do, or closed by this device's own word, and what of a directive's
+terms is read out of its data. Must not know SQL.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
+from buswire.messages import Reason, Reminder
 from buswire.states import STORE_RANK, Needs, State, is_open
 
 
@@ -31,6 +36,20 @@ class Delivery:
     changed_at: float = 0.0
     changed_by: str = ""
     reason: str = ""
+    code: str = ""
+    """With `cannot`: which of the directive's reasons."""
+    remind_at: float | None = None
+    """When its reminders are to be looked at next; None when nothing is to come."""
+    reminded_at: float = 0.0
+    """Of the latest reminder, 0 when there was none."""
+    reminder: str = ""
+    """HQ's words with the latest reminder by hand."""
+    reminded_by: str = ""
+    """Who of HQ that was."""
+    steps: tuple[int, ...] = ()
+    """Of each reminder rule of the directive, how many steps have come and count no more."""
+    insisted: bool = False
+    """Whether it was said that the directive is forced from now on."""
 
     @property
     def open(self) -> bool:
@@ -50,6 +69,53 @@ class Delivery:
         return self.said in {State.DONE, State.CANNOT}
 
 
+class Terms(msgspec.Struct, frozen=True):
+    """What is read out of a directive's data when it is needed: no column has it."""
+
+    due: str | None = None
+    forced_from: str | None = None
+    reasons: Sequence[Reason] = ()
+    remind: Sequence[Reminder] = ()
+    supersedes: str = ""
+    undoes: str = ""
+
+    @property
+    def by_the_clock(self) -> bool:
+        """Whether something of it happens by the clock."""
+        return bool(self.remind) or self.forced_from is not None
+
+
+_terms = msgspec.json.Decoder(Terms)
+
+
+def terms_of(data: bytes) -> Terms:
+    """The terms in a directive's data.
+
+    What an earlier version of this program has kept was not held against them: where they do not
+    fit, there are none.
+    """
+    try:
+        return _terms.decode(data)
+    except msgspec.MsgspecError:
+        return Terms()
+
+
+def reason_words(reason: Reason, language: str) -> str:
+    """A reason in this language, such as `zh-CN` or `zh`; as HQ wrote it first where it has none.
+
+    Any tag of the same language is better than none: `zh` for `zh-CN`, and `zh-TW` for `zh`.
+    """
+    wanted = language.replace("_", "-").casefold()
+    texts = {tag.replace("_", "-").casefold(): text for tag, text in reason.texts.items()}
+    while wanted:
+        if wanted in texts:
+            return texts[wanted]
+        wanted = wanted.rpartition("-")[0]
+    first = language.replace("_", "-").casefold().partition("-")[0]
+    alike = (text for tag, text in texts.items() if tag.partition("-")[0] == first)
+    return next(alike, reason.text) if first else reason.text
+
+
 class Item(NamedTuple):
     """A delivery with what a list shows of its directive."""
 
@@ -60,6 +126,32 @@ class Item(NamedTuple):
     due: str | None
     issued_at: float
     issued_by: str
+    forced_from: str | None = None
+    """A moment like `due`: from then on the device insists on it."""
+    reasons: Sequence[Reason] = ()
+    """What a store that cannot chooses from; none means free text. See `reason_words`."""
+    supersedes: str = ""
+    """The directive that this one stands in for."""
+    superseded_by: str = ""
+    """The directive that stands in for this one, where HQ withdrew it for that."""
+    undoes: str = ""
+    """The withdrawn directive that this one asks to be undone."""
+
+    @property
+    def reminded_at(self) -> float:
+        """Of the latest reminder, 0 when there was none."""
+        return self.delivery.reminded_at
+
+
+class Event(NamedTuple):
+    """Something about a piece of work that came by the clock, or that HQ said again."""
+
+    number: int
+    kind: str
+    """`reminder` or `forced`."""
+    directive: str
+    role: str
+    at: float
 
 
 class HeldCancel(NamedTuple):

@@ -260,7 +260,7 @@ class Effects:
             return False
         delivery.changed_at = change.changed_at
         delivery.changed_by = change.changed_by
-        delivery.reason = ""
+        delivery.reason = delivery.code = ""
         return True
 
     # --- snapshots and answers -------------------------------------------------------------------
@@ -336,6 +336,7 @@ class Effects:
         delivery.changed_at = self._wall_clock()
         delivery.changed_by = by
         delivery.reason = why
+        delivery.code = ""
 
     def _withdraw(self, delivery: Delivery, *, by: str = "", why: str = "") -> None:
         # What another device of the store finished, HQ counted before it withdrew.
@@ -346,7 +347,7 @@ class Effects:
         delivery.closed_by_hq = False
         delivery.state = higher(state, delivery.said)
         delivery.changed_at = self._wall_clock()
-        delivery.changed_by = delivery.reason = ""
+        delivery.changed_by = delivery.reason = delivery.code = ""
         self._inbox.arrive_again(delivery)
 
     # --- what goes up ----------------------------------------------------------------------------

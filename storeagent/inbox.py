@@ -1,8 +1,8 @@
 """The inbox: a device's work and what it must remember of HQ's words, in SQL.
 
-Owns the rows of directives, deliveries, withdrawals, early changes, taken record ids and things
-put aside. Must not know the rules by which HQ's words and the staff's move a delivery; those are
-`effects` and `statements`.
+Owns the rows of directives, deliveries, withdrawals, early changes, events, taken record ids and
+things put aside. Must not know the rules by which HQ's words and the staff's move a delivery; those
+are `effects` and `statements`.
 
 Invariants:
 - `open` and `todo` of a row are those of its `Delivery`, whenever it is saved.
@@ -14,6 +14,7 @@ Invariants:
 Every method that changes something must run inside `Database.write()`.
 """
 
+import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -24,7 +25,16 @@ from buskit.row_sums import row_sum
 from buswire.messages import Directive, Work
 from buswire.states import Needs, State
 from storeagent.database import require_sum
-from storeagent.delivery import Aside, Delivery, HeldCancel, HookFailure, Item
+from storeagent.delivery import (
+    Aside,
+    Delivery,
+    Event,
+    HeldCancel,
+    HookFailure,
+    Item,
+    Terms,
+    terms_of,
+)
 from storeagent.memory import Memory
 
 TAKEN_LIMIT = 200_000
@@ -40,7 +50,7 @@ SHORT_NUMBERS = 999
 _COLUMNS = (
     "delivery.directive, delivery.role, number, arrival, needs, state, said, closed_by_hq, open,"
     " todo, unsure, asked, receipt_position, original_position, received_at, changed_at,"
-    " changed_by, reason, day"
+    " changed_by, reason, day, code, remind_at, reminded_at, reminder, reminded_by, steps, insisted"
 )
 _DIRECTIVE = (
     "directive.id, title, directive.kind, priority, due, issued_at, issued_by, directive.data,"
@@ -54,6 +64,9 @@ _DELIVERY = f"SELECT {_COLUMNS}, sum FROM delivery"
 _CANCEL = "SELECT directive, role, data, original_position, day, seal, sum FROM cancel"
 _DAY = 18
 """Which of a delivery's columns is its day."""
+_COUNT = _COLUMNS.count(",") + 1
+_SET = ", ".join(f"{name.strip()} = ?" for name in _COLUMNS.split(",")[2:])
+_MARKS = ", ".join("?" * (_COUNT + 1))
 
 
 class Inbox:
@@ -87,10 +100,7 @@ class Inbox:
         delivery.unsure = delivery.unsure and delivery.open
         row = _row(delivery, self._memory.today)
         self._connection.execute(
-            "INSERT INTO delivery (directive, role, number, arrival, needs, state, said,"
-            " closed_by_hq, open, todo, unsure, asked, receipt_position, original_position,"
-            " received_at, changed_at, changed_by, reason, day, sum)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO delivery ({_COLUMNS.replace('delivery.', '')}, sum) VALUES ({_MARKS})",
             (*row, row_sum(*row)),
         )
 
@@ -101,10 +111,7 @@ class Inbox:
 
     def _replace(self, row: Sequence[object]) -> None:
         self._connection.execute(
-            "UPDATE delivery SET number = ?, arrival = ?, needs = ?, state = ?, said = ?,"
-            " closed_by_hq = ?, open = ?, todo = ?, unsure = ?, asked = ?, receipt_position = ?,"
-            " original_position = ?, received_at = ?, changed_at = ?, changed_by = ?, reason = ?,"
-            " day = ?, sum = ? WHERE directive = ? AND role = ?",
+            f"UPDATE delivery SET {_SET}, sum = ? WHERE directive = ? AND role = ?",
             (*row[2:], row_sum(*row), *row[:2]),
         )
 
@@ -177,6 +184,16 @@ class Inbox:
         row = self._directive_row(directive)
         return None if row is None else bytes(row[7])
 
+    def directive_title(self, directive: str) -> str:
+        """The title of a directive, to name one by which another was replaced; empty if unknown."""
+        row = self._directive_row(directive)
+        return "" if row is None else str(row[1])
+
+    def terms(self, directive: str) -> Terms:
+        """What of a directive no column has; nothing of it where the directive is not kept."""
+        data = self.directive_data(directive)
+        return Terms() if data is None else terms_of(data)
+
     def _directive_row(self, directive: str) -> Sequence[Any] | None:
         found = self._connection.execute(
             f"SELECT {_DIRECTIVE}, sum FROM directive WHERE id = ?", (directive,)
@@ -193,7 +210,7 @@ class Inbox:
         """What is to do, or all that is kept; the newest arrivals first."""
         where = "" if everything else "WHERE todo = 1"
         rows = self._connection.execute(f"{_ITEM} {where} ORDER BY arrival DESC LIMIT ?", (most,))
-        return [_item(row) for row in rows]
+        return [self._item(row) for row in rows]
 
     def items_with_number(self, number: int) -> list[Item]:
         """The delivery that people know by this number, if there is one."""
@@ -210,7 +227,7 @@ class Inbox:
         rows = self._connection.execute(
             f"{_ITEM} WHERE arrival > ? ORDER BY arrival LIMIT ?", (arrival, most)
         )
-        return [_item(row) for row in rows]
+        return [self._item(row) for row in rows]
 
     def counts(self) -> dict[str, int]:
         """How many deliveries stand in each state."""
@@ -266,6 +283,15 @@ class Inbox:
                 "UPDATE cancel SET original_position = ?, sum = ? WHERE directive = ?",
                 (position, row_sum(*row), directive),
             )
+
+    def note_withdrawn(self, directive: str, role: str) -> bool:
+        """Note that HQ is told of the withdrawal; False when it was told before."""
+        added = self._connection.execute(
+            "INSERT INTO withdrawn (directive, role, day) VALUES (?, ?, ?)"
+            " ON CONFLICT (directive, role) DO NOTHING",
+            (directive, role, self._memory.today),
+        )
+        return bool(added.rowcount)
 
     def hold_early(self, directive: str, role: str, channel: str, data: bytes) -> None:
         """Keep a change of state for a delivery that is not there yet; the latest one stays."""
@@ -374,6 +400,52 @@ class Inbox:
         """Within, what raises undoes only itself."""
         return undone_alone(self._connection)
 
+    # --- reminders -------------------------------------------------------------------------------
+
+    def next_remind_at(self) -> float | None:
+        """When the reminders of some work are to be looked at next; None when of none."""
+        row = self._connection.execute(
+            "SELECT min(remind_at) FROM delivery WHERE remind_at IS NOT NULL"
+        ).fetchone()
+        return None if row[0] is None else float(row[0])
+
+    def to_remind(self, at: float, most: int) -> list[Delivery]:
+        """The work whose reminders are to be looked at by then, the longest due first."""
+        rows = self._connection.execute(
+            f"{_DELIVERY} WHERE remind_at IS NOT NULL AND remind_at <= ?"
+            " ORDER BY remind_at LIMIT ?",
+            (at, most),
+        )
+        return [_delivery(row) for row in rows]
+
+    def open_deliveries(self) -> list[Delivery]:
+        """All that HQ waits for."""
+        rows = self._connection.execute(f"{_DELIVERY} WHERE open = 1")
+        return [_delivery(row) for row in rows]
+
+    def add_event(self, kind: str, delivery: Delivery, at: float) -> None:
+        """Keep something for the hook to hear of; of a kind only the latest for a piece of work."""
+        self._connection.execute(
+            "INSERT INTO event (directive, role, kind, number, at) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (directive, role, kind) DO UPDATE"
+            " SET number = excluded.number, at = excluded.at",
+            (delivery.directive, delivery.role, kind, self._memory.count("events"), at),
+        )
+
+    def events_since(self, number: int, most: int) -> list[Event]:
+        """What came after that number, in order."""
+        rows = self._connection.execute(
+            "SELECT number, kind, directive, role, at FROM event WHERE number > ?"
+            " ORDER BY number LIMIT ?",
+            (number, most),
+        )
+        return [Event(*row) for row in rows]
+
+    def item(self, directive: str, role: str) -> Item | None:
+        """One delivery with what a list shows, or None."""
+        found = self._some("delivery.directive = ? AND delivery.role = ?", (directive, role))
+        return found[0] if found else None
+
     # --- the hook --------------------------------------------------------------------------------
 
     def set_hook_failure_aside(self, failure: HookFailure) -> None:
@@ -407,6 +479,7 @@ class Inbox:
         ).fetchall()
         for directive, role in rows:
             execute("DELETE FROM delivery WHERE directive = ? AND role = ?", (directive, role))
+            execute("DELETE FROM event WHERE directive = ? AND role = ?", (directive, role))
             execute(
                 "DELETE FROM directive WHERE id = ?1"
                 " AND NOT EXISTS (SELECT 1 FROM delivery WHERE directive = ?1)",
@@ -414,6 +487,7 @@ class Inbox:
             )
         execute("DELETE FROM cancel WHERE day < ?", (before_day,))
         execute("DELETE FROM early WHERE day < ?", (before_day,))
+        execute("DELETE FROM withdrawn WHERE day < ?", (before_day,))
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -421,7 +495,29 @@ class Inbox:
         rows = self._connection.execute(
             f"{_ITEM} WHERE {where} ORDER BY arrival LIMIT ?", (*values, most)
         )
-        return [_item(row) for row in rows]
+        return [self._item(row) for row in rows]
+
+    def _item(self, found: Sequence[Any]) -> Item:
+        delivery = _delivery(found[: _COUNT + 1])
+        *row, total = found[_COUNT + 1 :]
+        require_sum("directive", total, *row)
+        _, title, kind, priority, due, issued_at, issued_by, data, _ = row
+        terms = terms_of(bytes(data))
+        cancel = self.cancel(delivery.directive) if delivery.state is State.CANCELLED else None
+        return Item(
+            delivery,
+            title,
+            kind,
+            priority,
+            due,
+            issued_at,
+            issued_by,
+            terms.forced_from,
+            terms.reasons,
+            terms.supersedes,
+            "" if cancel is None else _superseded_by(cancel.data),
+            terms.undoes,
+        )
 
     def _next_number(self) -> int:
         """The next number for people: short as long as that is possible, and free."""
@@ -464,6 +560,13 @@ def _row(delivery: Delivery, day: int) -> tuple[Any, ...]:
         delivery.changed_by,
         delivery.reason,
         day,
+        delivery.code,
+        delivery.remind_at if delivery.open else None,
+        delivery.reminded_at,
+        delivery.reminder,
+        delivery.reminded_by,
+        json.dumps(delivery.steps),
+        delivery.insisted,
     )
 
 
@@ -492,12 +595,18 @@ def _delivery(found: Sequence[Any]) -> Delivery:
         changed_at=row[15],
         changed_by=row[16],
         reason=row[17],
+        code=row[19],
+        remind_at=row[20],
+        reminded_at=row[21],
+        reminder=row[22],
+        reminded_by=row[23],
+        steps=tuple(json.loads(row[24])),
+        insisted=bool(row[25]),
     )
 
 
-def _item(found: Sequence[Any]) -> Item:
-    delivery = _delivery(found[: _DAY + 2])
-    *row, total = found[_DAY + 2 :]
-    require_sum("directive", total, *row)
-    _, title, kind, priority, due, issued_at, issued_by, _, _ = row
-    return Item(delivery, title, kind, priority, due, issued_at, issued_by)
+def _superseded_by(data: bytes) -> str:
+    try:
+        return str(json.loads(data).get("superseded_by", ""))
+    except ValueError:
+        return ""

@@ -87,11 +87,35 @@ class Statements(Scripts):
         """
         return self._say(directive, role, State.DONE, by=by, note=note)
 
-    def cannot(self, directive: str, role: str, *, reason: str, by: str = "") -> Said:
-        """Say that the store cannot do it, and why; raises as `done`."""
-        if not reason.strip():
+    def cannot(
+        self, directive: str, role: str, *, reason: str = "", code: str = "", by: str = ""
+    ) -> Said:
+        """Say that the store cannot do it, and why; raises as `done`.
+
+        Args:
+            directive: Which.
+            role: Of which mailbox.
+            reason: Why, in the store's own words; needed where HQ offers no reasons.
+            code: One of those that HQ offers for this directive; needed where it does.
+            by: Who says it.
+        """
+        self._require(directive, role)
+        codes = [one.code for one in self.inbox.terms(directive).reasons]
+        if codes and code not in codes:
+            raise InvalidEntry(
+                f"{code[:40]!r} is none of head office's reasons"
+                if code
+                else "a reason is needed, one of head office's",
+                hint=f"choose one: --code {' | '.join(codes)}",
+            )
+        if code and not codes:
+            raise InvalidEntry(
+                "head office offers no reasons for this one",
+                hint="say why in your own words: --reason TEXT",
+            )
+        if not code and not reason.strip():
             raise InvalidEntry("a reason is needed", hint="say why, in a line: --reason TEXT")
-        return self._say(directive, role, State.CANNOT, by=by, reason=reason)
+        return self._say(directive, role, State.CANNOT, by=by, reason=reason, code=code)
 
     def reply(self, directive: str, role: str, *, text: str, by: str = "") -> Recorded:
         """Answer in the directive's thread; raises as `done`. Each call is a new answer."""
@@ -145,12 +169,21 @@ class Statements(Scripts):
         *,
         by: str,
         reason: str = "",
+        code: str = "",
         note: str = "",
     ) -> Said:
         check_line("the name of who says it", by)
         check_line("the reason", reason)
         data = _encoded(
-            Receipt(directive=directive, role=role, state=state, by=by, reason=reason, note=note)
+            Receipt(
+                directive=directive,
+                role=role,
+                state=state,
+                by=by,
+                reason=reason,
+                note=note,
+                code=code,
+            )
         )
         # Looking first spares a write when there is nothing to say.
         outcome, delivery = self._judge(directive, role, state)
@@ -168,6 +201,7 @@ class Statements(Scripts):
                 delivery.changed_at = now
                 delivery.changed_by = by
                 delivery.reason = reason
+                delivery.code = code
                 self.inbox.save(delivery)
         return Said(outcome, delivery)
 
