@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 
 import click
 
+from buskit.database import Database
 from buskit.terminal import Column, ago, clock, narrate
 from hqconsole import operators
 from hqconsole.home import hub_state
 from hqconsole.hub_link import hub_link
 from hqconsole.ledger import audit
 from hqconsole.ledger.opening import open_ledger
+from hqconsole.ledger.organisation import place_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -102,12 +104,46 @@ def acting(
         write_audit_alone(
             home,
             "refused",
-            command=click.get_current_context().command_path.partition(" ")[2],
+            command=_command_words(click.get_current_context()),
             **{name: value for name, value in asked.items() if value},
         )
         raise
     _remember(found)
     return found
+
+
+def acting_on(
+    home: Path, ledger: Database, right: str, stores: Iterable[str]
+) -> operators.Operator:
+    """As `acting`, for what touches these stores: their regions have to be the operator's.
+
+    A store that the roster does not have is in nobody's way; the verb itself says that of it.
+
+    Args:
+        home: Of head office.
+        ledger: That of the home, outside any transaction.
+        right: One of `hqconsole.operators.RIGHTS`.
+        stores: By their ids.
+
+    Raises:
+        NotPermitted: They may not.
+        OperatorsError: Nobody may.
+    """
+    found = acting(home, right)
+    if found.regions is None:
+        return found
+    with ledger.read() as connection:
+        places = [place_of(connection, store) for store in sorted(set(stores))]
+    return acting(home, right, regions={place.region for place in places if place is not None})
+
+
+def _command_words(context: click.Context) -> str:
+    """The words of the command that runs, without `hq`, as the audit calls what is done by it."""
+    words: list[str] = []
+    while context.parent is not None:
+        words.insert(0, context.info_name or "")
+        context = context.parent
+    return " ".join(words)
 
 
 def _remember(found: operators.Operator | None) -> None:

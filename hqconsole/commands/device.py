@@ -12,6 +12,7 @@ from buskit.terminal import Column, Sheet, narrate
 from buswire.topics import Identity
 from hqconsole.commands.common import (
     TAKES_EFFECT,
+    acting_on,
     heard_words,
     narrate_hub,
     online_column,
@@ -130,6 +131,7 @@ def confirm(who: Identity, fingerprint: tuple[str, ...], home: Path) -> None:
       hq device confirm S017.till-1 3f2a 91c4 77b0 e1d2 5c66 0a4e 9b18 d3f7
     """  # noqa: D301 - click reads \b as: leave the lines as they are
     with open_ledger(home) as ledger:
+        acting_on(home, ledger, "devices", [who.store])
         with ledger.write() as connection:
             key = enrolment.confirm(connection, who, " ".join(fingerprint), at=time.time())
             write_audit(connection, "device confirm", device=str(who), key=key.id)
@@ -153,6 +155,7 @@ def revoke(who: Identity, why: str, home: Path) -> None:
       hq device revoke S017.till-1 --why stolen
     """  # noqa: D301 - click reads \b as: leave the lines as they are
     with open_ledger(home) as ledger:
+        acting_on(home, ledger, "devices", [who.store])
         with ledger.write() as connection:
             enrolment.revoke(connection, who, at=time.time(), by=operator(), why=why[:500])
             write_audit(connection, "device revoke", device=str(who), why=why[:500])
@@ -185,6 +188,7 @@ def allow(who: Identity, allowed_bytes: int, home: Path) -> None:
     """  # noqa: D301 - click reads \b as: leave the lines as they are
     settings: HqSettings = read_hq_settings(home)
     with open_ledger(home) as ledger:
+        acting_on(home, ledger, "devices", [who.store])
         with ledger.write() as connection:
             enrolment.allow(connection, who, allowed_bytes or None)
             write_audit(connection, "device allow", device=str(who), bytes=allowed_bytes)

@@ -17,6 +17,7 @@ from buskit.terminal import narrate
 from buswire.topics import Identity
 from hqconsole.commands.common import (
     TAKES_EFFECT,
+    acting_on,
     narrate_hub,
     operator,
     progress,
@@ -132,6 +133,7 @@ def add(
         wanted = wanted_devices(
             ledger, words, asked, everywhere=everywhere, regions=regions, listed=listed
         )
+        acting_on(home, ledger, "devices", (one.identity.store for one in wanted))
         if fleet is not None:
             _make_fleet(ledger, home, wanted, fleet)
             return
@@ -171,6 +173,7 @@ def rotate(
       hq device rotate S017.till-1 --expires 1h -o /media/usb/S017.till-1.bundle
     """  # noqa: D301 - click reads \b as: leave the lines as they are
     with open_ledger(home) as ledger:
+        acting_on(home, ledger, "devices", [who.store])
         with ledger.read() as connection:
             found = store_views.enrolled(connection, store=who.store, device=who.device)
         if not found:

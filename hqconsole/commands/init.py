@@ -11,7 +11,7 @@ from buskit.cli import home_option
 from buskit.homes import make_home, read_settings, write_settings
 from buskit.link_settings import Address
 from buskit.terminal import narrate
-from hqconsole.commands.common import write_audit
+from hqconsole.commands.common import acting, write_audit
 from hqconsole.home import SETTINGS_NAME, HqSettings, as_toml, parse_settings
 from hqconsole.ledger.opening import FILE_NAME, open_ledger
 
@@ -65,6 +65,9 @@ def init(
     if root is not None:
         written["link"] = {**written.get("link", {}), "root": root}
     settings = parse_settings(written)
+    different = {key: value for key, value in written.items() if value != before.get(key)}
+    if changed and different:
+        acting(home, "settings")
     home = make_home(home)
     # The ledger first: settings without one would look like a head office that lost its disk.
     # And settings that are there already mean that there was a ledger: it is never made anew.
@@ -72,7 +75,6 @@ def init(
     new_keys = not exists(home)
     with open_ledger(home, create=create) as ledger:
         prepare(home, ledger, root=settings.root, at=time.time())
-        different = {key: value for key, value in written.items() if value != before.get(key)}
         if different:
             with ledger.write() as connection:
                 write_settings(path, written)

@@ -10,7 +10,7 @@ import click
 from buskit.cli import CommandGroup, home_option, json_option
 from buskit.doorbell import ring
 from buskit.terminal import Column, Sheet, clock, narrate
-from hqconsole.commands.common import TAKES_EFFECT, narrate_hub, span_seconds, write_audit
+from hqconsole.commands.common import TAKES_EFFECT, acting, narrate_hub, span_seconds, write_audit
 from hqconsole.home import read_hq_settings
 from hqconsole.ledger.opening import open_ledger
 
@@ -142,6 +142,7 @@ def rotate(overlap: float, home: Path) -> None:
     from buswire.signing import fingerprint  # noqa: PLC0415 - cryptography
     from hqconsole import keyring as rings  # noqa: PLC0415
 
+    acting(home, "keys")
     now_at = time.time()
     with open_ledger(home) as ledger:
         with ledger.write() as connection:
@@ -184,6 +185,7 @@ def recover(file: Path, stolen: bool, home: Path) -> None:
     from buswire.signing import fingerprint  # noqa: PLC0415 - cryptography
     from hqconsole import keyring as rings  # noqa: PLC0415
 
+    acting(home, "keys")
     with open_ledger(home) as ledger:
         with ledger.write() as connection:
             new = rings.recover(home, file, stolen=stolen, at=time.time()).keys[-1]

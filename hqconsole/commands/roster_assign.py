@@ -9,7 +9,7 @@ from buskit.cli import home_option
 from buskit.doorbell import ring
 from buskit.terminal import narrate
 from buswire.names import identifier, slug
-from hqconsole.commands.common import write_audit
+from hqconsole.commands.common import acting_on, write_audit
 from hqconsole.home import new_id
 from hqconsole.ledger.opening import open_ledger
 from hqconsole.ledger.organisation import assign_roles
@@ -33,6 +33,7 @@ def assign(store: str, device: str, roles: Sequence[str], all_roles: bool, home:
         raise click.UsageError("give --role, or --all-roles")
     wanted = None if all_roles else [slug(role, "role") for role in roles]
     with open_ledger(home) as ledger:
+        acting_on(home, ledger, "roster", [store])
         with ledger.write() as connection:
             assign_roles(
                 connection,

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from buskit.cli import home_option, json_option
+from buskit.database import Database
 from buskit.doorbell import ring
 from buskit.terminal import Column, Sheet, narrate
-from hqconsole.commands.common import write_audit
+from hqconsole.commands.common import acting, write_audit
 from hqconsole.errors import HqError
 from hqconsole.home import new_id, read_hq_settings
 from hqconsole.ledger import store_views
@@ -21,6 +22,7 @@ from hqconsole.roster import (
     DEFAULT_ROLES,
     Problem,
     RosterDifference,
+    StoreRow,
     difference,
     parse_mapping,
     read_stores,
@@ -107,6 +109,7 @@ def import_roster(
                     rows(connection), {store.store_id: store for store in found.stores}
                 )
         else:
+            _permitted(home, ledger, found.stores)
             with ledger.write() as connection:
                 before = store_views.open_stores(connection)
                 change = save_roster(connection, found.stores, at=time.time(), new_id=new_id)
@@ -121,6 +124,20 @@ def import_roster(
     if _suspicious(change, before) and not closing:
         narrate(f"! {_closing_error(change, before)}: it would need --closing")
     narrate("nothing was changed; the same without --dry-run does it")
+
+
+def _permitted(home: Path, ledger: Database, stores: Sequence[StoreRow]) -> None:
+    """See that whoever imports may change the roster, in every region where it would change."""
+    if acting(home, "roster").regions is None:
+        return
+    with ledger.read() as connection:
+        known = rows(connection)
+    listed = {store.store_id: store for store in stores}
+    change = difference(known, listed)
+    touched = [*change.added, *change.closed]
+    for altered in change.changed:
+        touched += [known[altered.store_id], listed[altered.store_id]]
+    acting(home, "roster", regions={store.region for store in touched})
 
 
 def _bytes(file: str) -> bytes:

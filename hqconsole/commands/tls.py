@@ -12,7 +12,7 @@ from buskit.cli import CommandGroup, home_option, json_option
 from buskit.homes import default_home
 from buskit.link_settings import Address, LinkSettingsError
 from buskit.terminal import Column, Sheet, narrate
-from hqconsole.commands.common import write_audit_alone
+from hqconsole.commands.common import acting, write_audit_alone
 from hqconsole.home import HqSettings, read_hq_settings
 from hqconsole.ledger import store_views
 from hqconsole.ledger.opening import open_ledger
@@ -76,6 +76,7 @@ def init(hosts: Sequence[str], mutual: bool | None, home: Path) -> None:
     from hqconsole import tls as authority  # noqa: PLC0415 - cryptography
 
     settings = read_hq_settings(home)
+    acting(home, "keys")
     joined, was_mutual = _anyone_joined(home), authority.is_mutual(home)
     if not hosts and not authority.has_tls(home):
         hosts = _hosts_of(_addresses(settings))
@@ -129,6 +130,7 @@ def renew(home: Path) -> None:
     from hqconsole import tls as authority  # noqa: PLC0415 - cryptography
 
     settings = read_hq_settings(home)
+    acting(home, "keys")
     state = authority.renew_tls(home).state
     write_audit_alone(
         home, "tls renew", hosts=list(state.hosts), certificate=state.broker_fingerprint

@@ -11,7 +11,7 @@ from buskit.cli import CommandGroup, home_option, json_option
 from buskit.doorbell import ring
 from buskit.terminal import Column, Sheet, clock, narrate
 from buswire.access import TOOL_PREFIX
-from hqconsole.commands.common import TAKES_EFFECT, narrate_hub, operator, write_audit
+from hqconsole.commands.common import TAKES_EFFECT, acting, narrate_hub, operator, write_audit
 from hqconsole.home import read_hq_settings
 from hqconsole.ledger import tools
 from hqconsole.ledger.opening import open_ledger
@@ -63,6 +63,7 @@ def add(name: str, reads: Sequence[str], home: Path, as_json: bool) -> None:
     from buswire.access import token_hash  # noqa: PLC0415
 
     settings = read_hq_settings(home)
+    acting(home, "devices")
     filters = [tools.filter_below(text, settings.topics) for text in reads or ("#",)]
     token = new_token()
     with open_ledger(home) as ledger:
@@ -145,6 +146,7 @@ def revoke(name: str, home: Path) -> None:
     Example:
       hq tool revoke dashboard
     """  # noqa: D301 - click reads \b as: leave the lines as they are
+    acting(home, "devices")
     with open_ledger(home) as ledger:
         with ledger.write() as connection:
             tools.revoke(connection, name, at=time.time())

@@ -10,7 +10,7 @@ from buskit.cli import home_option, json_option
 from buskit.doorbell import ring
 from buskit.terminal import Column, Sheet, clock, narrate
 from hqconsole import incidents as meaning
-from hqconsole.commands.common import most_option, operator, write_audit
+from hqconsole.commands.common import acting, most_option, operator, write_audit
 from hqconsole.errors import HqError
 from hqconsole.home import new_id, read_hq_settings
 from hqconsole.ledger import trouble_views, troubles
@@ -56,6 +56,8 @@ def quarantine(
       hq quarantine --retry
       hq quarantine --drop all
     """  # noqa: D301 - click reads \b as: leave the lines as they are
+    if retry or dropped:
+        acting(home, "upkeep")
     if retry:
         _retry(home)
         return
@@ -154,6 +156,8 @@ def incidents(
       hq incidents --kind 'cloned device'
       hq incidents --acknowledge 12 --acknowledge 13
     """  # noqa: D301 - click reads \b as: leave the lines as they are
+    if acknowledged:
+        acting(home, "upkeep")
     with open_ledger(home) as ledger:
         if acknowledged:
             numbers = _numbers(acknowledged, "--acknowledge takes an incident's number, or all")
