@@ -2,7 +2,7 @@
 
 Owns where a home is, who may look into it, and settings files in TOML. Must not know which settings
 there are. Settings are read by `tomllib` and written by the few lines here: strings, numbers,
-truth values, lists of them, and one level of tables are all that settings need.
+truth values, lists and tables are all that settings need.
 """
 
 import math
@@ -95,22 +95,31 @@ def write_settings(path: Path, settings: Mapping[str, Any]) -> None:
 
     Args:
         path: The file; readable by its owner only.
-        settings: Values are str, int, float, bool, lists of these, or one level of tables of them.
+        settings: Values are str, int, float, bool, lists, or tables of all these.
 
     Raises:
         TypeError: A value of another type.
         HomeError: It cannot be written.
     """
-    plain = {key: value for key, value in settings.items() if not isinstance(value, Mapping)}
-    lines = [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
-    for key, table in settings.items():
-        if isinstance(table, Mapping):
-            lines += ["", f"[{_key(key)}]"] if lines else [f"[{_key(key)}]"]
-            lines += [f"{_key(inner)} = {_value(value)}" for inner, value in table.items()]
+    text = "\n".join(_lines(settings)).lstrip("\n")
     try:
-        write_atomically(path, ("\n".join(lines) + "\n").encode())
+        write_atomically(path, f"{text}\n".encode())
     except OSError as error:
         raise HomeError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _lines(table: Mapping[str, Any], above: str = "") -> list[str]:
+    """A table's values, and then the tables in it, each below a line with its whole name."""
+    lines = [
+        f"{_key(key)} = {_value(value)}"
+        for key, value in table.items()
+        if not isinstance(value, Mapping)
+    ]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            name = above + _key(key)
+            lines += ["", f"[{name}]", *_lines(value, f"{name}.")]
+    return lines
 
 
 def _key(key: str) -> str:
@@ -130,6 +139,8 @@ def _value(value: object) -> str:
         return _string(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(item) for item in value) + "]"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(key)} = {_value(one)}" for key, one in value.items()) + " }"
     raise TypeError(f"settings cannot hold a {type(value).__name__}")
 
 
