@@ -156,10 +156,13 @@ class Operators:
         return [
             one
             for one in self.listed.values()
-            if right in one.rights
-            and _of_kind(one, kind)
-            and not one.outside(wanted)
-            and not _same(one.name, author)
+            if _manages(one, right, wanted)
+            or (
+                right in one.rights
+                and _of_kind(one, kind)
+                and not one.outside(wanted)
+                and not _same(one.name, author)
+            )
         ]
 
 
@@ -195,6 +198,8 @@ def permit(
     wanted = tuple(regions)
     found = operators.find(name)
     outside: list[str] = []
+    if found is not None and _manages(found, right, wanted):
+        return found
     if found is None:
         message = f"{shown(name)} is not in {operators.file} and may change nothing"
     elif right not in found.rights:
@@ -217,6 +222,11 @@ def permit(
         kind=kind,
         regions=outside,
     )
+
+
+def _manages(one: Operator, right: str, regions: Sequence[str]) -> bool:
+    """Whether it is an escalation of their own regions, which takes no right."""
+    return right == "escalations" and bool(regions) and set(regions) <= set(one.manages)
 
 
 def _of_kind(one: Operator, kind: str | None) -> bool:

@@ -27,6 +27,14 @@ main = CommandGroup(
             "status": (f"{_COMMANDS}.status:status", "How far each directive is."),
             "who": (f"{_COMMANDS}.who:who", "Who has not (or who has)."),
         },
+        "Who may what": {
+            "operators": (f"{_COMMANDS}.operators:operators", "Who may do what here."),
+            "kinds": (f"{_COMMANDS}.kinds:kinds", "What is settled for each kind of directive."),
+            "escalations": (
+                f"{_COMMANDS}.escalations:escalations",
+                "What is so late that a manager is to know.",
+            ),
+        },
         "What stores say": {
             "replies": (f"{_COMMANDS}.told:replies", "Answers in directives' threads."),
             "alerts": (f"{_COMMANDS}.told:alerts", "What needs action: replenishment, incidents."),
