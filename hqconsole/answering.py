@@ -27,7 +27,15 @@ from buswire.messages import (
 )
 from buswire.topics import Channel
 from buswire.trust import KeyEntry
-from hqconsole.ledger import channels, deliveries, devices, directives, forgotten, organisation
+from hqconsole.ledger import (
+    adoption,
+    channels,
+    deliveries,
+    devices,
+    directives,
+    forgotten,
+    organisation,
+)
 from hqconsole.ledger.devices import Device
 from hqconsole.ledger.troubles import record_incident
 from hqconsole.timing import DeskTiming
@@ -190,7 +198,7 @@ class Answering:
             return Answer(work=work, verdict="unknown" if its_turn else "wait")
         its_own = [work.role] if device.may_speak_for(work.role) else []
         for mailbox_no in deliveries.mailboxes_of(connection, store_no, its_own):
-            directives.add_to_adopted(
+            adoption.count_in(
                 connection, directive_no, mailbox_no, at=self._at, new_id=self._new_id
             )
         known = deliveries.answer(connection, work, store_no, roles)

@@ -60,6 +60,7 @@ class Batch:
         out: What is to be sent.
         acks: Up to where logs of devices were saved, to be said after the commit.
         hellos: How many hellos it had so far.
+        touched: The directives whose deliveries were moved.
         carefully: Whether a record that makes this program fail is to be put aside alone.
     """
 
@@ -79,6 +80,7 @@ class Batch:
         self.out: list[Publish] = []
         self.acks: dict[tuple[Identity, Log], Cursor] = {}
         self.hellos = 0
+        self.touched: set[int] = set()
         self.carefully = carefully
         self._ledger = ledger
         self._notary = notary

@@ -28,6 +28,7 @@ from buskit.database import Database
 from buskit.defects import EXPLAINED_SECONDS, is_defect, told
 from buswire.messages import Ack, Heads, Hub
 from buswire.topics import Topics
+from hqconsole.attending import Attendant
 from hqconsole.batch import Batch, Event, Heard, Linked, Nudges, Publish, Tick, Unlinked
 from hqconsole.enrolling import IssueCertificate
 from hqconsole.hearing import Hearing
@@ -106,6 +107,7 @@ class Desk:
             certificate=certificate,
             confirm=confirm,
         )
+        self._attendant = Attendant(self._organisation, new_id=new_id)
         self._draw = draw
         self._new_id = new_id
         self._linked = False
@@ -116,7 +118,7 @@ class Desk:
         self._heads_at = 0.0
         self._nudge_at = 0.0
         self._want_at: float | None = None
-        self._expiry_at: float | None = None
+        self._due_at: float | None = None
         self._more_to_publish = False
         self._roster_version = -1
         self._explained_at = float("-inf")
@@ -207,8 +209,8 @@ class Desk:
             times.append(now)
         if self._want_at is not None:
             times.append(self._want_at)
-        if self._expiry_at is not None:
-            times.append(now + max(0.0, self._expiry_at - self.clock_at(now)))
+        if self._due_at is not None:
+            times.append(now + max(0.0, self._due_at - self.clock_at(now)))
         return max(now, min(times))
 
     def clock_at(self, now: float) -> float:
@@ -277,15 +279,18 @@ class Desk:
     # --- what is due -----------------------------------------------------------------------------
 
     def _do_what_is_due(self, batch: Batch) -> None:
-        self._expiry_at = directives.next_expiry(self.ledger.connection)
-        if self._expiry_at is not None and self._expiry_at <= batch.at:
+        expiry_at = directives.next_expiry(self.ledger.connection)
+        if expiry_at is not None and expiry_at <= batch.at:
             directives.expire_due(
                 batch.connection,
                 organisation=self._organisation,
                 at=batch.at,
                 new_id=self._new_id,
             )
-            self._expiry_at = directives.next_expiry(batch.connection)
+            expiry_at = directives.next_expiry(batch.connection)
+        self._attendant.attend(batch)
+        look_at = self._attendant.next_at(batch)
+        self._due_at = min((at for at in (expiry_at, look_at) if at is not None), default=None)
         if self._notary.is_waited_for(self.ledger.connection):
             _ = batch.connection  # whatever opens the transaction has that attended to
         if not self._linked:

@@ -126,6 +126,7 @@ class Hearing:
                 carefully=batch.carefully,
             )
             arrivals.save(device, message.records[outcome:], kept)
+            batch.touched |= arrivals.touched
             cursor = advance(message.after, ids)
             devices.save_uplink(
                 batch.connection,

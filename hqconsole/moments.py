@@ -21,6 +21,7 @@ was skipped (02:30 is 03:30); one that it shows twice in autumn is the first of 
 Invariant: `Moment.from_text(str(moment)) == moment`.
 """
 
+import functools
 import re
 import unicodedata
 from collections.abc import Callable
@@ -122,6 +123,18 @@ class Moment:
         if match is None:
             raise MomentError(f"{shown(text)} is not a moment as it is kept")
         return _stamp(match)
+
+
+@functools.lru_cache(maxsize=4096)
+def due_at(text: str, timezone_name: str) -> float | None:
+    """When a moment as it is kept comes for a store in this time zone, in Unix seconds.
+
+    None where the text or the zone is not known here: an adopted directive may have any.
+    """
+    try:
+        return Moment.from_text(text).at(timezone_name)
+    except MomentError:
+        return None
 
 
 def parse_moment(text: str, *, now: datetime) -> Moment:

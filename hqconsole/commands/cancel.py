@@ -10,7 +10,7 @@ from buskit.doorbell import ring
 from buskit.terminal import narrate
 from hqconsole.commands.common import by_option, narrate_hub, write_audit
 from hqconsole.home import new_id
-from hqconsole.ledger import directives, views
+from hqconsole.ledger import directives, views, withdrawing
 from hqconsole.ledger.opening import open_ledger
 from hqconsole.ledger.organisation import organisation
 
@@ -30,7 +30,7 @@ def cancel(directive: str, reason: str, by: str, home: Path) -> None:
     with open_ledger(home) as ledger:
         with ledger.write() as connection:
             no = directives.find(connection, directive)
-            closed = directives.cancel(
+            closed = withdrawing.cancel(
                 connection,
                 no,
                 reason=reason,

@@ -28,13 +28,14 @@ from buswire.messages import (
     Reply,
     Report,
     Trouble,
+    Withdrawn,
     decode_data,
 )
 from buswire.signing import ForgeryError
-from buswire.states import SAYABLE, Verdict
+from buswire.states import SAYABLE, STORE_RANK, State, Verdict
 from buswire.topics import Identity
 from hqconsole.audience import Mailbox, Organisation
-from hqconsole.ledger import deliveries, devices, directives, evidence
+from hqconsole.ledger import adoption, deliveries, devices, directives, evidence, withdrawing
 from hqconsole.ledger.devices import Device
 from hqconsole.ledger.evidence import Evidence
 from hqconsole.ledger.organisation import place_of
@@ -44,6 +45,7 @@ from hqconsole.ledger.troubles import (
     record_standing_incident,
     report_aside,
 )
+from hqconsole.moments import due_at
 
 FORGED = "forged"
 """The kind of the incident that something bears a signature which is not what it claims to be."""
@@ -82,6 +84,8 @@ class Arrivals:
         With `carefully`, a record that makes this program fail is put aside alone; without, it
         raises.
         """
+        self.touched: set[int] = set()
+        """The directives whose deliveries were moved: the caller looks at them afterwards."""
         self._carefully = carefully
         self._connection = connection
         self._organisation = organisation
@@ -204,7 +208,7 @@ class Arrivals:
         in_message = message_no is not None and place >= 0
         row = self._connection.execute(
             "INSERT INTO arrival (device_no, id, kind, said_at, received_at, data, message_no,"
-            " data_at, data_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " data_at, data_bytes, offset_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (device_no, id) DO NOTHING RETURNING no",
             (
                 device.no,
@@ -216,6 +220,7 @@ class Arrivals:
                 message_no if in_message else None,
                 place if in_message else None,
                 len(data) if in_message else None,
+                device.clock_offset_seconds,
             ),
         ).fetchone()
         return None if row is None else int(row[0])
@@ -262,6 +267,9 @@ class Arrivals:
             case Receipt():
                 if self._its_role(device, said.role, arrival_no):
                     self._receipt(device, said, said_at, arrival_no, waited=waited)
+            case Withdrawn():
+                if self._its_role(device, said.role, arrival_no):
+                    self._withdrawn(device, said, arrival_no)
             case Reply():
                 if self._its_role(device, said.role, arrival_no):
                     self._reply(device, said, arrival_no)
@@ -330,7 +338,7 @@ class Arrivals:
             self._mark(arrival_no, "stray")
             return
         if not deliveries.exists(self._connection, directive_no, mailbox_no):
-            directives.add_to_adopted(
+            adoption.count_in(
                 self._connection, directive_no, mailbox_no, at=self._at, new_id=self._new_id
             )
         said_at += device.clock_offset_seconds
@@ -345,12 +353,14 @@ class Arrivals:
             said_at=said_at,
             arrival_no=arrival_no,
             at=self._at,
+            due_at=lambda due: due_at(due, device.place.facts.timezone),
         )
         if moved is None:
             self._mark(arrival_no, "stray")
             return
         if moved.verdict is Verdict.TOO_LATE:
             self._mark(arrival_no, "too late")
+        self.touched.add(directive_no)
         moved_on = moved.verdict in {Verdict.MOVES, Verdict.MOVES_LATE}
         beyond_delivered = deliveries.STATE_CODES[said.state] > 1
         # What waited was said before the directive was issued again: by a device that may have
@@ -367,6 +377,18 @@ class Arrivals:
                 at=self._at,
                 new_id=self._new_id,
             )
+
+    def _withdrawn(self, device: Device, said: Withdrawn, arrival_no: int) -> None:
+        directive_no = self._known(said.directive, device, arrival_no)
+        if directive_no is None:
+            return
+        mailbox_no = self._mailbox(device, said.role)
+        self._concern(arrival_no, directive_no, mailbox_no)
+        was = said.was if said.was in STORE_RANK else State.PENDING
+        if mailbox_no is None or not deliveries.note_withdrawn(
+            self._connection, directive_no, mailbox_no, was
+        ):
+            self._mark(arrival_no, "stray")
 
     def _reply(self, device: Device, said: Reply, arrival_no: int) -> None:
         directive_no = self._known(said.directive, device, arrival_no)
@@ -406,7 +428,7 @@ class Arrivals:
             # What is here bears HQ's seal, also where the copy has one of a key that was stolen.
             self._check_seal(original.kind, data, original.seal)
         if isinstance(document, Cancel):
-            directives.adopt_cancel(
+            withdrawing.adopt_cancel(
                 self._connection,
                 data,
                 document,
@@ -419,7 +441,7 @@ class Arrivals:
         if not isinstance(document, Directive):
             raise WireError(f"an original of kind {original.kind!r}")
         new = directives.number_of(self._connection, document.id) is None
-        directives.adopt(
+        adoption.adopt(
             self._connection,
             data,
             document,

@@ -5,7 +5,7 @@ still to do" is a partial index and a delivery takes some tens of bytes.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import Raw
@@ -33,11 +33,19 @@ STATE_CODES: dict[State, int] = {state: code for code, state in enumerate(STATE_
 PENDING = STATE_CODES[State.PENDING]
 
 
+ARRIVED_LATE = 1
+"""Bit of `delivery.late`: said in time, and heard after HQ had closed it."""
+DONE_AFTER_DUE = 2
+"""Bit of `delivery.late`: done after it was due."""
+
+
 class Moved(NamedTuple):
     """What a receipt did to its delivery."""
 
     verdict: Verdict
     state: State
+    closes: bool = False
+    """Whether HQ waited for it until now."""
 
 
 def add(connection: sqlite3.Connection, directive_no: int, mailbox_nos: Iterable[int]) -> None:
@@ -69,13 +77,24 @@ def move(
     said_at: float,
     arrival_no: int,
     at: float,
+    due_at: Callable[[str], float | None] = lambda _: None,
 ) -> Moved | None:
     """Apply a receipt; None when the mailbox is not in the audience.
 
     Idempotent: the same receipt again moves nothing.
+
+    Args:
+        connection: With a write transaction open.
+        directive_no: Of which directive.
+        mailbox_no: Of which mailbox.
+        said: What the store says.
+        said_at: When, by the store's clock, corrected.
+        arrival_no: The receipt.
+        at: Unix time.
+        due_at: Given the directive's due moment as it is kept: when that is for this store.
     """
     row = connection.execute(
-        f"SELECT delivery.state, needs, changed_at, mix = {_MIX} FROM delivery"
+        f"SELECT delivery.state, needs, changed_at, mix = {_MIX}, due, delivery.open FROM delivery"
         " JOIN directive ON directive.no = directive_no"
         " WHERE directive_no = ? AND mailbox_no = ?",
         (directive_no, mailbox_no),
@@ -88,7 +107,10 @@ def move(
     verdict = judge_receipt(state, said, said_at=said_at, closed_at=closed_at, needs=needs)
     if verdict in {Verdict.NOTHING, Verdict.TOO_LATE}:
         return Moved(verdict, state)
-    late = 1 if verdict is Verdict.MOVES_LATE else None
+    late = ARRIVED_LATE if verdict is Verdict.MOVES_LATE else 0
+    if said is State.DONE and row[4] is not None:
+        over_at = due_at(row[4])
+        late |= DONE_AFTER_DUE if over_at is not None and said_at > over_at else 0
     connection.execute(
         "UPDATE delivery SET state = ?1, open = ?2, changed_at = ?3, late = ?4, arrival_no = ?5,"
         " mix = directive_no * 1009 + mailbox_no * 31 + ?1 * 7 + ?2 * 3 + ?5 * 10007"
@@ -97,13 +119,13 @@ def move(
             STATE_CODES[said],
             int(is_open(said, needs)),
             at,
-            late,
+            late or None,
             arrival_no,
             directive_no,
             mailbox_no,
         ),
     )
-    return Moved(verdict, said)
+    return Moved(verdict, said, closes=bool(row[5]) and not is_open(said, needs))
 
 
 def close_open(
@@ -111,10 +133,54 @@ def close_open(
 ) -> int:
     """Close what is still open of a directive. Returns how many deliveries that were."""
     return connection.execute(
-        "UPDATE delivery SET state = ?1, open = 0, changed_at = ?2,"
+        "UPDATE delivery SET before_hq = state, state = ?1, open = 0, changed_at = ?2,"
         " mix = mix + (?1 - state) * 7 - 3 WHERE directive_no = ?3 AND open = 1",
         (STATE_CODES[state], at, directive_no),
     ).rowcount
+
+
+def remove(
+    connection: sqlite3.Connection, directive_no: int, mailbox_no: int, *, at: float
+) -> bool:
+    """Count one open delivery no longer; whether there was one."""
+    return bool(
+        connection.execute(
+            "UPDATE delivery SET before_hq = state, state = ?1, open = 0, changed_at = ?2,"
+            " mix = mix + (?1 - state) * 7 - 3"
+            " WHERE directive_no = ?3 AND mailbox_no = ?4 AND open = 1",
+            (STATE_CODES[State.REMOVED], at, directive_no, mailbox_no),
+        ).rowcount
+    )
+
+
+def note_withdrawn(
+    connection: sqlite3.Connection, directive_no: int, mailbox_no: int, was: State
+) -> bool:
+    """Note that a device of the mailbox took the withdrawal, and how far the work was there.
+
+    Of several devices the one that was furthest counts. Idempotent.
+
+    Returns:
+        Whether the mailbox was ever sent it.
+    """
+    return bool(
+        connection.execute(
+            "UPDATE delivery SET was = max(coalesce(was, 0), ?)"
+            " WHERE directive_no = ? AND mailbox_no = ?",
+            (STATE_CODES[was], directive_no, mailbox_no),
+        ).rowcount
+    )
+
+
+# SQLite takes the whole directive's range for as good: it is not when almost all are done.
+OPEN_OF = (
+    "SELECT 1 FROM delivery INDEXED BY delivery_open_of WHERE directive_no = ? AND open = 1 LIMIT 1"
+)
+
+
+def any_open(connection: sqlite3.Connection, directive_no: int) -> bool:
+    """Whether HQ waits for any mailbox of a directive."""
+    return connection.execute(OPEN_OF, (directive_no,)).fetchone() is not None
 
 
 def mailboxes_of(
@@ -184,7 +250,10 @@ def answer(
 ) -> Answer | None:
     """What HQ knows of work that a device is unsure about; None when HQ does not know it at all."""
     directive = connection.execute(
-        "SELECT no, adopted_at IS NOT NULL FROM directive WHERE id = ?", (work.directive,)
+        "SELECT no, adopted_at IS NOT NULL, EXISTS"
+        " (SELECT 1 FROM planned WHERE directive_no = directive.no)"
+        " FROM directive WHERE id = ? AND issued_at > 0",
+        (work.directive,),
     ).fetchone()
     if directive is None:
         return None
@@ -195,8 +264,10 @@ def answer(
         (directive[0], store_no, work.role),
     ).fetchone()
     if row is None:
-        # An adopted directive's audience is put together from those who have it.
-        return None if directive[1] and work.role in roles else Answer(work=work, verdict="gone")
+        # An adopted directive's audience is put together from those who have it; and who has what
+        # is only planned for it knows more of it than an older copy of the ledger.
+        may_be = directive[1] or directive[2]
+        return None if may_be and work.role in roles else Answer(work=work, verdict="gone")
     _require_mix(row[2])
     if not row[1]:
         return Answer(work=work, verdict="gone", state=STATE_OF[row[0]])

@@ -1,13 +1,16 @@
-"""Directives: issuing, cancelling, expiring, and adopting one that HQ had forgotten.
+"""Directives: their rows and their documents, and how one is written down, issued and expired.
 
 Each function writes everything that belongs together in the caller's transaction: the directive,
-its deliveries, and the records in the channel logs from which the hub publishes.
+its deliveries, and the records in the channel logs from which the hub publishes. What goes out in
+parts, later, or after somebody's approval is written as a draft here and sent by `waves`.
 """
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from buswire.errors import WireError
 from buswire.messages import (
@@ -15,18 +18,25 @@ from buswire.messages import (
     Audience,
     Cancel,
     Directive,
+    Reason,
+    Reminder,
     StateChange,
     encode_data,
 )
 from buswire.states import Needs, State
-from buswire.topics import ALL_PLACE, Channel
+from buswire.topics import Channel
 from hqconsole.audience import Mailbox, Organisation, cover, digest
 from hqconsole.errors import HqError
-from hqconsole.ledger import channels, deliveries
+from hqconsole.ledger import channels, deliveries, steps
 from hqconsole.ledger.organisation import mailbox_numbers
+from hqconsole.ledger.steps import LIVE_STATES
+from hqconsole.lifecycle import Action, DirectiveState
+from hqconsole.rollout import Gate
 
 NewId = Callable[[], str]
 
+WRITE = "write"
+"""What `directive_step` calls the first step, which leads to no state from any other."""
 _COVER_IN_DIRECTIVE = 400
 """With more channels than this the directive does not carry their list."""
 _PREFIX = 4
@@ -34,7 +44,7 @@ _PREFIX = 4
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What the operator wrote."""
+    """What the operator wrote: all that the stores will see."""
 
     title: str
     body: str = ""
@@ -44,10 +54,47 @@ class Draft:
     due: str | None = None
     expires_at: float | None = None
     issued_by: str = ""
+    forced_from: str | None = None
+    reasons: tuple[Reason, ...] = ()
+    remind: tuple[Reminder, ...] = ()
+    supersedes: str = ""
+    undoes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How it goes out, which is no store's business.
+
+    Attributes:
+        author: The operator who wrote it; '' stands for who it is issued by.
+        selector: JSON of the audience as it was asked for.
+        continuous: Whether stores that join later are taken in.
+        starts: The moment at which it goes out, as `hqconsole.moments` writes it; None at once.
+        gate: What one wave must show before the next.
+        rate_per_hour: How many mailboxes an hour of each wave; None without limit.
+        escalate: JSON of the rules by which lateness is told.
+    """
+
+    author: str = ""
+    selector: str = ""
+    continuous: bool = False
+    starts: str | None = None
+    gate: Gate | None = None
+    rate_per_hour: float | None = None
+    escalate: str = "[]"
+
+
+class Written(NamedTuple):
+    """What came of writing one down."""
+
+    no: int
+    id: str
+    mailboxes: int
+    digest: str
 
 
 class Issued(NamedTuple):
-    """What came of it."""
+    """What came of issuing one."""
 
     no: int
     id: str
@@ -64,17 +111,157 @@ def issue(
     *,
     at: float,
     new_id: NewId,
+    plan: Plan | None = None,
 ) -> Issued:
     """Issue a directive to these mailboxes: frozen now, published by the hub after the commit.
 
     Raises:
         HqError: It is too large, or a text is too long for its field.
     """
-    directive_id = new_id()
+    plan = plan or Plan()
     uses = tuple(use.channel for use in cover(mailboxes, organisation))
     fingerprint = digest(mailboxes)
-    named = [str(channel) for channel in uses] if len(uses) <= _COVER_IN_DIRECTIVE else []
-    document = Directive(
+    audience = Audience(
+        mailboxes=len(mailboxes), digest=fingerprint, channels=_named(uses, plan.continuous)
+    )
+    document = _document(draft, new_id(), issued_at=at, audience=audience)
+    doc_no = channels.add_doc(connection, "directive", encode(document))
+    no = insert(connection, document, doc_no, DirectiveState.ISSUED)
+    numbers = mailbox_numbers(connection)
+    deliveries.add(connection, no, sorted(numbers[mailbox] for mailbox in mailboxes))
+    channels.append(connection, uses, doc_no, at=at, new_id=new_id)
+    author = _save_plan(connection, no, draft, plan, at=at)
+    steps.record(connection, no, WRITE, DirectiveState.DRAFT, at=at, by=author)
+    steps.record(connection, no, Action.ISSUE, DirectiveState.ISSUED, at=at, by=author)
+    return Issued(no, document.id, len(mailboxes), uses, fingerprint)
+
+
+class Wave(NamedTuple):
+    """A part of an audience that goes out together; its label is for people."""
+
+    label: str
+    mailboxes: Collection[Mailbox]
+    not_before: float | None = None
+
+
+def write(
+    connection: sqlite3.Connection,
+    draft: Draft,
+    plan: Plan,
+    waves: Collection[Wave],
+    *,
+    at: float,
+    new_id: NewId,
+) -> Written:
+    """Write a directive down as a draft, with its audience frozen; no store hears of it.
+
+    Args:
+        connection: With a write transaction open.
+        draft: What the stores will see.
+        plan: How it goes out.
+        waves: In their order, at least one; no mailbox is in two of them.
+        at: Unix time.
+        new_id: A random 128-bit id in hex.
+
+    Raises:
+        HqError: It is too large, or a text is too long for its field.
+    """
+    mailboxes = [mailbox for wave in waves for mailbox in wave.mailboxes]
+    audience = Audience(mailboxes=len(mailboxes), digest=digest(mailboxes))
+    document = _document(draft, new_id(), issued_at=0.0, audience=audience)
+    doc_no = channels.add_doc(connection, "draft", encode(document))
+    no = insert(connection, document, doc_no, DirectiveState.DRAFT)
+    numbers = mailbox_numbers(connection)
+    for wave_no, wave in enumerate(waves, 1):
+        connection.execute(
+            "INSERT INTO wave (directive_no, no, label, mailboxes, not_before)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (no, wave_no, wave.label, len(wave.mailboxes), wave.not_before),
+        )
+        connection.executemany(
+            "INSERT INTO planned (directive_no, wave_no, mailbox_no) VALUES (?, ?, ?)",
+            [(no, wave_no, number) for number in sorted(numbers[one] for one in wave.mailboxes)],
+        )
+    author = _save_plan(connection, no, draft, plan, at=at)
+    steps.record(connection, no, WRITE, DirectiveState.DRAFT, at=at, by=author)
+    return Written(no, document.id, len(mailboxes), audience.digest)
+
+
+def _save_plan(
+    connection: sqlite3.Connection, no: int, draft: Draft, plan: Plan, *, at: float
+) -> str:
+    author = plan.author or draft.issued_by
+    # A directive with rules is looked at at once: that says when to look at it again.
+    look_at = at if plan.escalate != "[]" else None
+    connection.execute(
+        "INSERT INTO plan (directive_no, selector, continuous, author, written_at, starts, gate,"
+        " rate_per_hour, escalate, look_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            no,
+            plan.selector,
+            int(plan.continuous),
+            author,
+            at,
+            plan.starts,
+            None if plan.gate is None else plan.gate.to_json(),
+            plan.rate_per_hour,
+            plan.escalate,
+            look_at,
+        ),
+    )
+    for column, other in (("supersedes_no", draft.supersedes), ("undoes_no", draft.undoes)):
+        if other:
+            connection.execute(
+                f"UPDATE directive SET {column} = (SELECT no FROM directive WHERE id = ?)"
+                " WHERE no = ?",
+                (other, no),
+            )
+    return author
+
+
+def _named(uses: Collection[Channel], in_parts: bool) -> list[str]:
+    """The channels that a directive names, for whoever has to adopt it.
+
+    One that goes out in parts names none: HQ would send it on all of them.
+    """
+    return [] if in_parts or len(uses) > _COVER_IN_DIRECTIVE else [str(one) for one in uses]
+
+
+def sent_document(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    *,
+    at: float,
+    uses: Collection[Channel],
+    in_parts: bool,
+) -> int:
+    """Make what the stores will see of a draft, as it goes out for the first time.
+
+    Returns:
+        The number of the document.
+    """
+    (data,) = connection.execute(
+        "SELECT data FROM doc WHERE no = (SELECT doc_no FROM directive WHERE no = ?)",
+        (directive_no,),
+    ).fetchone()
+    draft = msgspec.json.decode(bytes(data), type=Directive)
+    audience = draft.audience or Audience(mailboxes=0, digest="")
+    document = msgspec.structs.replace(
+        draft,
+        issued_at=at,
+        audience=msgspec.structs.replace(audience, channels=_named(uses, in_parts)),
+    )
+    doc_no = channels.add_doc(connection, "directive", encode(document))
+    connection.execute(
+        "UPDATE directive SET doc_no = ?, issued_at = ? WHERE no = ?", (doc_no, at, directive_no)
+    )
+    return doc_no
+
+
+def _document(
+    draft: Draft, directive_id: str, *, issued_at: float, audience: Audience
+) -> Directive:
+    return Directive(
         id=directive_id,
         title=draft.title,
         body=draft.body,
@@ -83,20 +270,23 @@ def issue(
         priority=draft.priority,  # type: ignore[arg-type]
         due=draft.due,
         expires_at=draft.expires_at,
-        issued_at=at,
+        issued_at=issued_at,
         issued_by=draft.issued_by,
-        audience=Audience(mailboxes=len(mailboxes), digest=fingerprint, channels=named),
+        audience=audience,
+        forced_from=draft.forced_from,
+        reasons=list(draft.reasons),
+        remind=list(draft.remind),
+        supersedes=draft.supersedes,
+        undoes=draft.undoes,
     )
-    data = _encode(document)
-    doc_no = channels.add_doc(connection, "directive", data)
-    no = _insert(connection, document, doc_no, mailboxes=len(mailboxes), digest=fingerprint)
-    numbers = mailbox_numbers(connection)
-    deliveries.add(connection, no, sorted(numbers[mailbox] for mailbox in mailboxes))
-    channels.append(connection, uses, doc_no, at=at, new_id=new_id)
-    return Issued(no, directive_id, len(mailboxes), uses, fingerprint)
 
 
-def _encode(document: Directive) -> bytes:
+def encode(document: Directive) -> bytes:
+    """The bytes of a directive.
+
+    Raises:
+        HqError: It is too large, or a text is too long for its field.
+    """
     try:
         data = encode_data(document)
     except WireError as error:
@@ -109,36 +299,44 @@ def _encode(document: Directive) -> bytes:
     return data
 
 
-def _insert(
+def insert(
     connection: sqlite3.Connection,
     document: Directive,
     doc_no: int,
+    state: DirectiveState,
     *,
-    mailboxes: int,
-    digest: str,
     adopted_at: float | None = None,
 ) -> int:
+    """Insert the row of a directive. Returns its number."""
+    audience = document.audience or Audience(mailboxes=0, digest="")
+    row = row_of(document) | {
+        "doc_no": doc_no,
+        "state": state.value,
+        "mailboxes": audience.mailboxes,
+        "digest": audience.digest,
+        "adopted_at": adopted_at,
+    }
     cursor = connection.execute(
-        "INSERT INTO directive (id, doc_no, title, kind, needs, priority, due, expires_at,"
-        " issued_at, issued_by, state, mailboxes, digest, adopted_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'issued', ?, ?, ?)",
-        (
-            document.id,
-            doc_no,
-            document.title,
-            document.kind,
-            document.needs.value,
-            document.priority,
-            document.due,
-            document.expires_at,
-            document.issued_at,
-            document.issued_by,
-            mailboxes,
-            digest,
-            adopted_at,
-        ),
+        f"INSERT INTO directive ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",
+        list(row.values()),
     )
     return int(cursor.lastrowid or 0)
+
+
+def row_of(document: Directive) -> dict[str, Any]:
+    """What the row of a directive says of its document."""
+    return {
+        "id": document.id,
+        "title": document.title,
+        "kind": document.kind,
+        "needs": document.needs.value,
+        "priority": document.priority,
+        "due": document.due,
+        "expires_at": document.expires_at,
+        "issued_at": document.issued_at,
+        "issued_by": document.issued_by,
+        "forced_from": document.forced_from,
+    }
 
 
 def find(connection: sqlite3.Connection, text: str) -> int:
@@ -164,10 +362,10 @@ def find(connection: sqlite3.Connection, text: str) -> int:
     return int(found[0][0])
 
 
-def _cover_of_audience(
+def cover_of_audience(
     connection: sqlite3.Connection, directive_no: int, organisation: Organisation
 ) -> tuple[Channel, ...]:
-    """The cheapest channels that reach the directive's mailboxes under today's roster."""
+    """The cheapest channels that reach whom it was sent to, under today's roster."""
     mailboxes = {
         mailbox
         for store_id, role in connection.execute(
@@ -180,59 +378,6 @@ def _cover_of_audience(
     return tuple(use.channel for use in cover(mailboxes, organisation))
 
 
-def cancel(
-    connection: sqlite3.Connection,
-    directive_no: int,
-    *,
-    reason: str,
-    by: str,
-    organisation: Organisation,
-    at: float,
-    new_id: NewId,
-) -> int:
-    """Withdraw a directive. Returns how many open deliveries that closed.
-
-    Raises:
-        HqError: It is cancelled already.
-    """
-    directive_id, state = connection.execute(
-        "SELECT id, state FROM directive WHERE no = ?", (directive_no,)
-    ).fetchone()
-    if state == "cancelled":
-        raise HqError(f"directive {directive_id[:8]} is cancelled already")
-    document = Cancel(directive=directive_id, reason=reason, cancelled_at=at, cancelled_by=by)
-    doc_no = channels.add_doc(connection, "cancel", encode_data(document))
-    _keep_cancel(connection, directive_id, doc_no, at)
-    return _carry_out_cancel(
-        connection, directive_no, doc_no, organisation=organisation, at=at, new_id=new_id
-    )
-
-
-def _keep_cancel(connection: sqlite3.Connection, directive_id: str, doc_no: int, at: float) -> None:
-    connection.execute(
-        "INSERT OR IGNORE INTO cancel (directive_id, doc_no, cancelled_at) VALUES (?, ?, ?)",
-        (directive_id, doc_no, at),
-    )
-
-
-def _carry_out_cancel(
-    connection: sqlite3.Connection,
-    directive_no: int,
-    doc_no: int,
-    *,
-    organisation: Organisation,
-    at: float,
-    new_id: NewId,
-) -> int:
-    connection.execute(
-        "UPDATE directive SET state = 'cancelled', closed_at = ? WHERE no = ?", (at, directive_no)
-    )
-    closed = deliveries.close_open(connection, directive_no, State.CANCELLED, at=at)
-    uses = _cover_of_audience(connection, directive_no, organisation)
-    channels.append(connection, uses, doc_no, at=at, new_id=new_id)
-    return closed
-
-
 def expire_due(
     connection: sqlite3.Connection,
     *,
@@ -242,28 +387,28 @@ def expire_due(
 ) -> int:
     """Close every directive whose time is over. Returns how many that were."""
     over = connection.execute(
-        "SELECT no, id FROM directive WHERE state = 'issued' AND expires_at IS NOT NULL"
+        f"SELECT no, id FROM directive WHERE state IN {LIVE_STATES} AND expires_at IS NOT NULL"
         " AND expires_at <= ? ORDER BY expires_at LIMIT 100",
         (at,),
     ).fetchall()
     for directive_no, directive_id in over:
-        connection.execute(
-            "UPDATE directive SET state = 'expired', closed_at = ? WHERE no = ?",
-            (at, directive_no),
-        )
+        steps.move(connection, directive_no, Action.EXPIRE, at=at)
         if deliveries.close_open(connection, directive_no, State.EXPIRED, at=at):
             change = StateChange(directive=directive_id, state=State.EXPIRED, changed_at=at)
             doc_no = channels.add_doc(connection, "state", encode_data(change))
-            uses = _cover_of_audience(connection, directive_no, organisation())
+            uses = cover_of_audience(connection, directive_no, organisation())
             channels.append(connection, uses, doc_no, at=at, new_id=new_id)
     return len(over)
 
 
+NEXT_EXPIRY = (
+    f"SELECT min(expires_at) FROM directive WHERE state IN {LIVE_STATES} AND expires_at IS NOT NULL"
+)
+
+
 def next_expiry(connection: sqlite3.Connection) -> float | None:
     """When the next directive expires, in Unix time."""
-    row = connection.execute(
-        "SELECT min(expires_at) FROM directive WHERE state = 'issued' AND expires_at IS NOT NULL"
-    ).fetchone()
+    row = connection.execute(NEXT_EXPIRY).fetchone()
     return None if row is None else row[0]
 
 
@@ -285,8 +430,13 @@ def tell_siblings(
 
 
 def number_of(connection: sqlite3.Connection, directive_id: str) -> int | None:
-    """The number of a directive that HQ knows."""
-    row = connection.execute("SELECT no FROM directive WHERE id = ?", (directive_id,)).fetchone()
+    """The number of a directive that HQ knows to have sent.
+
+    A store that speaks of one that this ledger has only planned knows better: it is an older copy.
+    """
+    row = connection.execute(
+        "SELECT no FROM directive WHERE id = ? AND issued_at > 0", (directive_id,)
+    ).fetchone()
     return None if row is None else int(row[0])
 
 
@@ -301,133 +451,3 @@ def is_here(connection: sqlite3.Connection, document: Directive | Cancel, data: 
         (directive,),
     ).fetchone()
     return row is not None and bytes(row[0]) == data
-
-
-def adopt(
-    connection: sqlite3.Connection,
-    data: bytes,
-    document: Directive,
-    sender: Mailbox,
-    *,
-    seal: str,
-    organisation: Organisation,
-    at: float,
-    new_id: NewId,
-) -> int:
-    """Take back a directive that this ledger has forgotten, from a device that kept it.
-
-    The audience is put together from the channels that the directive names, under today's roster,
-    and from the mailbox that sent it. It is issued again on those channels: whoever has it drops
-    it by its id, and whoever was not reached before is reached now. A cancel that came back first
-    takes effect at once.
-
-    Returns:
-        The directive's number. Idempotent.
-    """
-    numbers = mailbox_numbers(connection)
-    known = number_of(connection, document.id)
-    if known is not None:
-        if sender in numbers:
-            add_to_adopted(connection, known, numbers[sender], at=at, new_id=new_id)
-        return known
-    audience = document.audience or Audience(mailboxes=0, digest="")
-    reached = set(_mailboxes_in(audience.channels, organisation))
-    if sender in numbers:
-        reached.add(sender)
-    doc_no = channels.add_doc(connection, "directive", data, seal=seal)
-    no = _insert(
-        connection,
-        document,
-        doc_no,
-        mailboxes=audience.mailboxes,
-        digest=audience.digest,
-        adopted_at=at,
-    )
-    deliveries.add(connection, no, sorted(numbers[mailbox] for mailbox in reached))
-    present = {mailbox for mailbox in reached if organisation.has(mailbox)}
-    uses = [use.channel for use in cover(present, organisation)]
-    channels.append(connection, uses, doc_no, at=at, new_id=new_id)
-    tombstone = connection.execute(
-        "SELECT doc_no FROM cancel WHERE directive_id = ?", (document.id,)
-    ).fetchone()
-    if tombstone is not None:
-        _carry_out_cancel(
-            connection, no, tombstone[0], organisation=organisation, at=at, new_id=new_id
-        )
-    return no
-
-
-def add_to_adopted(
-    connection: sqlite3.Connection, directive_no: int, mailbox_no: int, *, at: float, new_id: NewId
-) -> bool:
-    """Count a mailbox in that proves to have been in the audience of an adopted directive.
-
-    Its store's devices are told, as not all of them need to have it: one may have lost its disk.
-    Idempotent.
-
-    Returns:
-        Whether it was counted in just now; never where HQ knows the audience itself.
-    """
-    directive_id, doc_no, state, closed_at, adopted_at = connection.execute(
-        "SELECT id, doc_no, state, closed_at, adopted_at FROM directive WHERE no = ?",
-        (directive_no,),
-    ).fetchone()
-    if adopted_at is None or deliveries.exists(connection, directive_no, mailbox_no):
-        return False
-    deliveries.add(connection, directive_no, [mailbox_no])
-    if state == "cancelled":
-        deliveries.close_open(connection, directive_no, State.CANCELLED, at=closed_at)
-        (doc_no,) = connection.execute(
-            "SELECT doc_no FROM cancel WHERE directive_id = ?", (directive_id,)
-        ).fetchone()
-    elif state == "expired":
-        deliveries.close_open(connection, directive_no, State.EXPIRED, at=closed_at)
-        change = StateChange(directive=directive_id, state=State.EXPIRED, changed_at=closed_at)
-        doc_no = channels.add_doc(connection, "state", encode_data(change))
-    store_id, role = connection.execute(
-        "SELECT store.id, role FROM mailbox JOIN store ON store.no = store_no WHERE mailbox.no = ?",
-        (mailbox_no,),
-    ).fetchone()
-    place = Channel.of_store(store_id, role)
-    channels.append(connection, (place,), doc_no, at=at, new_id=new_id)
-    return True
-
-
-def adopt_cancel(
-    connection: sqlite3.Connection,
-    data: bytes,
-    document: Cancel,
-    *,
-    seal: str,
-    organisation: Organisation,
-    at: float,
-    new_id: NewId,
-) -> bool:
-    """Take back a cancel that this ledger has forgotten. Idempotent; True when it was new."""
-    if connection.execute(
-        "SELECT 1 FROM cancel WHERE directive_id = ?", (document.directive,)
-    ).fetchone():
-        return False
-    doc_no = channels.add_doc(connection, "cancel", data, seal=seal)
-    _keep_cancel(connection, document.directive, doc_no, document.cancelled_at or at)
-    no = number_of(connection, document.directive)
-    if no is not None:
-        _carry_out_cancel(connection, no, doc_no, organisation=organisation, at=at, new_id=new_id)
-    return True
-
-
-def _mailboxes_in(names: Iterable[str], organisation: Organisation) -> Iterable[Mailbox]:
-    for name in names:
-        try:
-            channel = Channel.parse(name)
-        except WireError:
-            continue
-        if channel.place == ALL_PLACE:
-            stores: Collection[str] = organisation.stores.keys()
-        else:
-            kind, _, place = channel.place.partition("/")
-            stores = (place,) if kind == "store" else organisation.regions.get(place, ())
-        for store_id in stores:
-            mailbox = Mailbox(store_id, channel.role)
-            if organisation.has(mailbox):
-                yield mailbox

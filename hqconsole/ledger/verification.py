@@ -45,6 +45,7 @@ from hqconsole.ledger.verification_context import (
     verifies,
 )
 from hqconsole.ledger.verification_logs import Logs
+from hqconsole.lifecycle import LIVE, DirectiveState
 
 STATES = (
     "SELECT delivery.directive_no, delivery.mailbox_no, delivery.state, arrival_no,"
@@ -249,7 +250,8 @@ class _Walk:
         for row in self._connection.execute(
             "SELECT directive.no, id, state, adopted_at, mailboxes, digest, doc.kind, data, seal,"
             " title, directive.kind, needs, priority, due, expires_at, issued_at, issued_by"
-            " FROM directive LEFT JOIN doc ON doc.no = doc_no ORDER BY directive.no"
+            " FROM directive LEFT JOIN doc ON doc.no = doc_no WHERE issued_at > 0"
+            " ORDER BY directive.no"
         ).fetchall():
             no, directive_id, state, adopted_at, count, fingerprint, kind, data, seal, *columns = (
                 row
@@ -266,23 +268,34 @@ class _Walk:
                     "directive", what, "its row does not say what the sealed document says"
                 )
             rows = self._connection.execute(
-                "SELECT mailbox_no, state, open FROM delivery WHERE directive_no = ?", (no,)
+                "SELECT mailbox_no, state, open, joined_at FROM delivery WHERE directive_no = ?",
+                (no,),
             ).fetchall()
-            there = [mailboxes.get(mailbox_no, ("", str(mailbox_no))) for mailbox_no, _, _ in rows]
+            there = [mailboxes.get(mailbox_no, ("", str(mailbox_no))) for mailbox_no, *_ in rows]
             _check_closing(what, state, document.needs, rows, there)
+            meant = [one for one, row in zip(there, rows, strict=True) if row[3] is None]
+            meant += [mailboxes.get(number, ("", str(number))) for number in self._planned(no)]
             # Of an adopted one the audience is put together by and by.
-            incomplete = adopted_at is not None and len(there) != count
-            if not incomplete and digest(there) != fingerprint:
+            incomplete = adopted_at is not None and len(meant) != count
+            if not incomplete and digest(meant) != fingerprint:
                 raise MisfitError(
                     "audience",
                     what,
-                    f"it was frozen for {count} mailboxes, and its {len(there)} deliveries are not"
-                    " for these: some were taken out or put in",
+                    f"it was frozen for {count} mailboxes, and the {len(meant)} that it was sent to"
+                    " or waits for are not these: some were taken out or put in",
                 )
             self._counts["directives"] += 1
             self._counts["adopted"] += adopted_at is not None
             self._counts["deliveries"] += len(there)
             self._context.step(1 + len(there))
+
+    def _planned(self, directive_no: int) -> list[int]:
+        return [
+            number
+            for (number,) in self._connection.execute(
+                "SELECT mailbox_no FROM planned WHERE directive_no = ?", (directive_no,)
+            )
+        ]
 
     def _check_cancels(self) -> None:
         for directive_id, kind, data, seal in self._connection.execute(
@@ -295,7 +308,7 @@ class _Walk:
                 raise MisfitError("cancel", what, "what HQ sealed is about another directive")
             self._counts["cancels"] += 1
         odd = self._connection.execute(
-            "SELECT id FROM directive WHERE (state = 'cancelled')"
+            "SELECT id FROM directive WHERE (state IN ('cancelled', 'superseded'))"
             " <> EXISTS (SELECT 1 FROM cancel WHERE directive_id = directive.id) LIMIT 1"
         ).fetchone()
         if odd is not None:
@@ -377,14 +390,16 @@ def _check_closing(
     what: str,
     directive_state: str,
     needs: Needs,
-    deliveries: Sequence[tuple[int, int, int]],
+    deliveries: Sequence[Sequence[Any]],
     mailboxes: Sequence[tuple[str, str]],
 ) -> None:
     """HQ closed a delivery only with its directive, and counts as open what is open."""
-    for (_, code, marked_open), (store, role) in zip(deliveries, mailboxes, strict=True):
+    live = directive_state in LIVE
+    for (_, code, marked_open, *_), (store, role) in zip(deliveries, mailboxes, strict=True):
         state = STATE_OF[code]
-        may_be_open = directive_state == "issued" and is_open(state, needs)
-        closed_for_nothing = state in CLOSED_BY_HQ and directive_state == "issued"
+        may_be_open = live and is_open(state, needs)
+        kept_open = live or directive_state == DirectiveState.COMPLETED
+        closed_for_nothing = state in {State.EXPIRED, State.CANCELLED} and kept_open
         if bool(marked_open) != may_be_open or closed_for_nothing:
             raise MisfitError(
                 "state",

@@ -18,8 +18,9 @@ import msgspec
 from buswire.messages import Directive, Original, Receipt, Reply
 from buswire.states import CLOSED_BY_HQ, SAYABLE, STORE_RANK, Needs, State, is_open
 from buswire.topics import ANY_ROLE
-from hqconsole.ledger.deliveries import STATE_OF
+from hqconsole.ledger.deliveries import ARRIVED_LATE, STATE_OF
 from hqconsole.ledger.verification_context import Context, MisfitError
+from hqconsole.lifecycle import LIVE, DirectiveState
 
 SAID = (
     "SELECT arrival.no, arrival.device_no, arrival.kind, outcome, arrival.directive_no,"
@@ -77,9 +78,9 @@ class Answers:
         self._connection: sqlite3.Connection = context.connection
         self._texts = texts
         self._directives: Mapping[str, _Known] = {
-            directive_id: _Known(no, Needs(needs), state == "issued")
+            directive_id: _Known(no, Needs(needs), state in LIVE | {DirectiveState.COMPLETED})
             for no, directive_id, needs, state in self._connection.execute(
-                "SELECT no, id, needs, state FROM directive"
+                "SELECT no, id, needs, state FROM directive WHERE issued_at > 0"
             )
         }
         self._mailboxes: Mapping[tuple[int, str], int] = {
@@ -178,7 +179,7 @@ class Answers:
                     f"it says {said.state}, and there is no delivery that is so",
                 )
             return
-        if known.issued and (arrival.late or outcome == _TOO_LATE):
+        if known.issued and ((arrival.late or 0) & ARRIVED_LATE or outcome == _TOO_LATE):
             raise MisfitError(
                 "answer",
                 arrival.what,

@@ -24,7 +24,7 @@ from buskit.doorbell import ring
 from buswire.states import Needs
 from hqconsole.audience import Selector, select
 from hqconsole.home import new_id
-from hqconsole.ledger import directives, organisation
+from hqconsole.ledger import directives, organisation, withdrawing
 from hqconsole.ledger.opening import open_ledger
 from tests.agent.processes import environment
 from tests.faults import clock
@@ -183,7 +183,7 @@ class Month:
 
     def _cancel(self, one: Issued) -> None:
         with open_ledger(self.chain.home) as ledger, ledger.write() as connection:
-            directives.cancel(
+            withdrawing.cancel(
                 connection,
                 directives.find(connection, one.id),
                 reason="not any more",

@@ -20,7 +20,7 @@ from buswire.topics import Identity, Topics
 from hqconsole import desk as hq_desk
 from hqconsole.audience import Selector, select
 from hqconsole.desk import Desk, DeskTiming
-from hqconsole.ledger import directives, enrolment, organisation
+from hqconsole.ledger import directives, enrolment, organisation, withdrawing
 from hqconsole.ledger.opening import open_ledger
 from hqconsole.store_row import StoreRow
 from hqconsole.timing import HubLimits
@@ -287,7 +287,7 @@ class Bus:
     def cancel(self, directive: str) -> None:
         """Withdraw a directive."""
         with self.ledger.write() as connection:
-            directives.cancel(
+            withdrawing.cancel(
                 connection,
                 directives.find(connection, directive),
                 reason="no more",

@@ -26,7 +26,16 @@ from buswire.messages import (
 from buswire.states import State
 from buswire.topics import Identity
 from hqconsole.desk import Heard, Linked, Publish, Tick, Unlinked
-from hqconsole.ledger import channels, device_runs, devices, enrolment, troubles
+from hqconsole.ledger import (
+    channels,
+    deliveries,
+    device_runs,
+    devices,
+    directives,
+    enrolment,
+    lifecycles,
+    troubles,
+)
 from tests.hq_desk.office import OTHER, TILL, TOPICS, Office, new_id, original, receipt
 
 
@@ -273,10 +282,11 @@ HOT = (
         "SELECT 1 FROM device WHERE online = 1 AND last_heard_at < ? LIMIT 1",
         "device_online",
     ),
-    (
-        "SELECT min(expires_at) FROM directive WHERE state = 'issued' AND expires_at IS NOT NULL",
-        "directive_expiring",
-    ),
+    (directives.NEXT_EXPIRY, "directive_expiring"),
+    (lifecycles.TO_LOOK_AT, "plan_to_look_at"),
+    (lifecycles.NEXT_LOOK, "plan_to_look_at"),
+    (lifecycles.LIVE_NOW, "directive_by_state"),
+    (deliveries.OPEN_OF, "delivery_open_of"),
 )
 
 
@@ -289,7 +299,7 @@ def test_hot_queries_use_their_index(office: Office, sql: str, index: str) -> No
     )
     assert index in plan
     # A partial index is read from its start: it has only what is looked for.
-    for table in ("doc", "device_key"):
+    for table in ("doc", "device_key", "directive", "plan"):
         plan = plan.replace(f"SCAN {table} USING INDEX {index}", "")
         plan = plan.replace(f"SCAN {table} USING COVERING INDEX {index}", "")
     assert "SCAN" not in plan

@@ -9,7 +9,7 @@ from buswire.cursors import START
 from buswire.messages import HQ_KINDS, Records, Snapshot, Work, decode_data
 from buswire.signing import check_seal, seal
 from hqconsole.desk import Desk, Linked, Publish, Tick
-from hqconsole.ledger import channels, directives, organisation
+from hqconsole.ledger import channels, directives, organisation, withdrawing
 from tests.hq_desk.office import AT, TOPICS, Office, hq_keys, new_id, original
 
 
@@ -21,7 +21,7 @@ def down(office: Office, published: list[Publish]) -> list[Records]:
 def cancel(office: Office, directive: str) -> None:
     """Withdraw a directive."""
     with office.ledger.write() as connection:
-        directives.cancel(
+        withdrawing.cancel(
             connection,
             directives.find(connection, directive),
             reason="a mistake",

@@ -14,7 +14,7 @@ from buswire.signing import PublicKey
 from buswire.topics import Identity
 from hqconsole.audience import Selector, select
 from hqconsole.desk import Desk, DeskTiming, Event, Heard, Linked, Tick, Unlinked
-from hqconsole.ledger import directives, enrolment, organisation
+from hqconsole.ledger import directives, enrolment, organisation, withdrawing
 from hqconsole.ledger.directives import Draft, Issued
 from hqconsole.store_row import StoreRow
 from tests.simulation.disks import Killed
@@ -263,7 +263,7 @@ class HeadOffice:
 
         def do() -> None:
             with self.ledger.write() as connection:
-                directives.cancel(
+                withdrawing.cancel(
                     connection,
                     directives.find(connection, directive),
                     reason="a mistake",

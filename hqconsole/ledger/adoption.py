@@ -1,0 +1,136 @@
+"""Taking back a directive that this ledger has forgotten, from a device that kept it.
+
+The ledger is an older copy then. It may know nothing of the directive, or only that it was planned,
+or that it went to fewer than it did. In each case the stores are right: what they have was sent.
+"""
+
+import sqlite3
+from collections.abc import Collection, Iterable
+
+from buswire.errors import WireError
+from buswire.messages import Audience, Directive, StateChange, encode_data
+from buswire.states import State
+from buswire.topics import ALL_PLACE, Channel
+from hqconsole.audience import Mailbox, Organisation, cover
+from hqconsole.ledger import channels, deliveries, directives, steps, waves, withdrawing
+from hqconsole.ledger.directives import NewId
+from hqconsole.ledger.organisation import mailbox_numbers
+from hqconsole.lifecycle import Action, DirectiveState
+
+ADOPT = "adopt"
+"""What `directive_step` calls it."""
+
+
+def adopt(
+    connection: sqlite3.Connection,
+    data: bytes,
+    document: Directive,
+    sender: Mailbox,
+    *,
+    seal: str,
+    organisation: Organisation,
+    at: float,
+    new_id: NewId,
+) -> int:
+    """Take back a directive that this ledger does not know to have been sent.
+
+    The audience is put together from the channels that the directive names, under today's roster,
+    and from the mailbox that sent it. It is issued again on those channels: whoever has it drops
+    it by its id, and whoever was not reached before is reached now. What was planned for others
+    goes on by its plan. A withdrawal that came back first takes effect at once.
+
+    Returns:
+        The directive's number. Idempotent.
+    """
+    numbers = mailbox_numbers(connection)
+    known = directives.number_of(connection, document.id)
+    if known is not None:
+        if sender in numbers:
+            count_in(connection, known, numbers[sender], at=at, new_id=new_id)
+        return known
+    audience = document.audience or Audience(mailboxes=0, digest="")
+    reached = set(_mailboxes_in(audience.channels, organisation))
+    if sender in numbers:
+        reached.add(sender)
+    doc_no = channels.add_doc(connection, "directive", data, seal=seal)
+    planned_no = connection.execute(
+        "SELECT no FROM directive WHERE id = ?", (document.id,)
+    ).fetchone()
+    wanted = sorted(numbers[mailbox] for mailbox in reached)
+    if planned_no is None:
+        no = directives.insert(connection, document, doc_no, DirectiveState.ISSUED, adopted_at=at)
+        deliveries.add(connection, no, wanted)
+        steps.record(connection, no, ADOPT, DirectiveState.ISSUED, at=at)
+    else:
+        (no,) = planned_no
+        waves.take_over(connection, no, wanted, doc_no, document, at=at)
+    present = {mailbox for mailbox in reached if organisation.has(mailbox)}
+    uses = [use.channel for use in cover(present, organisation)]
+    channels.append(connection, uses, doc_no, at=at, new_id=new_id)
+    tombstone = withdrawing.kept(connection, document.id)
+    if tombstone is not None:
+        withdrawing.carry_out(
+            connection, no, *tombstone, organisation=organisation, at=at, new_id=new_id
+        )
+    return no
+
+
+def count_in(
+    connection: sqlite3.Connection, directive_no: int, mailbox_no: int, *, at: float, new_id: NewId
+) -> bool:
+    """Count a mailbox in that proves to have the directive, where HQ forgot that it sent it there.
+
+    Its store's devices are told, as not all of them need to have it: one may have lost its disk.
+    Idempotent.
+
+    Returns:
+        Whether it was counted in just now; never where HQ knows the audience itself.
+    """
+    directive_id, doc_no, state, closed_at, adopted_at = connection.execute(
+        "SELECT id, doc_no, state, closed_at, adopted_at FROM directive WHERE no = ?",
+        (directive_no,),
+    ).fetchone()
+    if deliveries.exists(connection, directive_no, mailbox_no):
+        return False
+    if not waves.take(connection, directive_no, [mailbox_no]):
+        if adopted_at is None:
+            return False
+        deliveries.add(connection, directive_no, [mailbox_no])
+    match DirectiveState(state):
+        case DirectiveState.CANCELLED | DirectiveState.SUPERSEDED:
+            deliveries.close_open(connection, directive_no, State.CANCELLED, at=closed_at)
+            tombstone = withdrawing.kept(connection, directive_id)
+            assert tombstone is not None  # nothing else leads to these states
+            doc_no = tombstone[1]
+        case DirectiveState.EXPIRED:
+            deliveries.close_open(connection, directive_no, State.EXPIRED, at=closed_at)
+            change = StateChange(directive=directive_id, state=State.EXPIRED, changed_at=closed_at)
+            doc_no = channels.add_doc(connection, "state", encode_data(change))
+        case DirectiveState.COMPLETED:
+            steps.move(connection, directive_no, Action.REOPEN, at=at)
+        case _:
+            pass
+    store_id, role = connection.execute(
+        "SELECT store.id, role FROM mailbox JOIN store ON store.no = store_no WHERE mailbox.no = ?",
+        (mailbox_no,),
+    ).fetchone()
+    place = Channel.of_store(store_id, role)
+    channels.append(connection, (place,), doc_no, at=at, new_id=new_id)
+    return True
+
+
+def _mailboxes_in(names: Iterable[str], organisation: Organisation) -> Iterable[Mailbox]:
+    for name in names:
+        try:
+            channel = Channel.parse(name)
+        except WireError:
+            continue
+        if channel.place == ALL_PLACE:
+            stores: Collection[str] = organisation.stores.keys()
+        else:
+            kind, _, place = channel.place.partition("/")
+            stores = (place,) if kind == "store" else organisation.regions.get(place, ())
+        for store_id in stores:
+            mailbox = Mailbox(store_id, channel.role)
+            if organisation.has(mailbox):
+                yield mailbox

@@ -1,0 +1,351 @@
+"""What operators and the hub do with a directive between its draft and its end.
+
+Owns what belongs together at each turn of that life, in the caller's transaction. The moves are
+`lifecycle.MACHINE`'s and made by `steps`; sending is `waves`', withdrawing `withdrawing`'s. Who may
+do what is asked before anybody comes here, but for one rule: nobody approves what he wrote himself.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
+
+from buswire.messages import StateChange, encode_data
+from buswire.states import State
+from buswire.topics import Channel
+from hqconsole.audience import Mailbox, Organisation
+from hqconsole.errors import HqError
+from hqconsole.ledger import channels, deliveries, escalations, steps, waves
+from hqconsole.ledger.directives import NewId
+from hqconsole.lifecycle import LIVE, Action, DirectiveState
+from hqconsole.moments import due_at
+
+APPROVE = "approve"
+"""What `directive_step` calls a yes: what follows from it is the next step."""
+TO_LOOK_AT = "SELECT directive_no FROM plan WHERE look_at <= ? ORDER BY look_at LIMIT ?"
+NEXT_LOOK = "SELECT min(look_at) FROM plan WHERE look_at IS NOT NULL"
+LIVE_NOW = (
+    "SELECT no FROM directive INDEXED BY directive_by_state WHERE state NOT IN"
+    " ('denied', 'completed', 'superseded', 'cancelled', 'expired') ORDER BY no"
+)
+_AT_ONCE = 50
+
+
+class SameHands(HqError):  # noqa: N818 - it names what was found
+    """Whoever wrote a directive is not the one to approve it."""
+
+
+class Author(NamedTuple):
+    """Who wrote a directive, of which kind it is, and for how many."""
+
+    name: str
+    kind: str
+    mailboxes: int
+
+
+def author(connection: sqlite3.Connection, directive_no: int) -> Author:
+    """Who wrote it; '' where this ledger does not know."""
+    row = connection.execute(
+        "SELECT coalesce(author, issued_by), kind, mailboxes FROM directive"
+        " LEFT JOIN plan ON directive_no = no WHERE no = ?",
+        (directive_no,),
+    ).fetchone()
+    return Author(*row)
+
+
+def fingerprint(connection: sqlite3.Connection, directive_no: int) -> str:
+    """SHA-256 in hex over the text and the frozen audience: what somebody approves."""
+    data, audience = connection.execute(
+        "SELECT data, digest FROM directive JOIN doc ON doc.no = doc_no WHERE directive.no = ?",
+        (directive_no,),
+    ).fetchone()
+    return hashlib.sha256(bytes(data) + b"\n" + audience.encode()).hexdigest()
+
+
+def submit(
+    connection: sqlite3.Connection, directive_no: int, *, by: str, why: str, at: float
+) -> None:
+    """Ask for somebody else's approval.
+
+    Raises:
+        LifecycleError: It is no draft.
+    """
+    steps.move(
+        connection,
+        directive_no,
+        Action.SUBMIT,
+        at=at,
+        by=by,
+        note=why,
+        digest=fingerprint(connection, directive_no),
+    )
+
+
+def approve(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    *,
+    by: str,
+    note: str = "",
+    at: float,
+    new_id: NewId,
+    organisation: Callable[[], Organisation],
+) -> DirectiveState:
+    """Let it go, by somebody who did not write it. Returns where it stands then.
+
+    Raises:
+        SameHands: It is the author's own.
+        HqError: It does not wait for approval.
+    """
+    steps.require(
+        connection,
+        directive_no,
+        frozenset({DirectiveState.WAITING}),
+        "only what waits for approval can be approved",
+    )
+    written_by = author(connection, directive_no).name
+    if _same(written_by, by):
+        raise SameHands(
+            f"{by or 'whoever wrote it'} wrote it, and four eyes are asked for",
+            hint="somebody else runs: hq approve",
+        )
+    digest = fingerprint(connection, directive_no)
+    steps.record(
+        connection,
+        directive_no,
+        APPROVE,
+        DirectiveState.WAITING,
+        at=at,
+        by=by,
+        note=note,
+        digest=digest,
+    )
+    return waves.begin(
+        connection, directive_no, by=by, at=at, new_id=new_id, organisation=organisation
+    )
+
+
+def _same(one: str, other: str) -> bool:
+    return one.strip().casefold() == other.strip().casefold()
+
+
+def deny(
+    connection: sqlite3.Connection, directive_no: int, *, by: str, why: str, at: float
+) -> None:
+    """Say no to it.
+
+    Raises:
+        LifecycleError: It does not wait for approval.
+    """
+    steps.move(connection, directive_no, Action.DENY, at=at, by=by, note=why)
+
+
+def reschedule(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    starts: str,
+    parts: Sequence[tuple[str, float, Collection[int] | None]],
+    *,
+    by: str,
+    at: float,
+) -> None:
+    """Give one that was not sent yet another time.
+
+    Args:
+        connection: With a write transaction open.
+        directive_no: Which.
+        starts: The moment as it is kept.
+        parts: Label, time and mailbox numbers of each wave; None for the numbers keeps its waves
+            as they are, and the first of them has that time.
+        by: Who does it.
+        at: Unix time.
+
+    Raises:
+        LifecycleError: It is out already, or over.
+    """
+    state = steps.move(connection, directive_no, Action.SCHEDULE, at=at, by=by, note=starts)
+    connection.execute("UPDATE plan SET starts = ? WHERE directive_no = ?", (starts, directive_no))
+    if parts[0][2] is None:
+        connection.execute(
+            "UPDATE wave SET not_before = ? WHERE directive_no = ? AND no = 1",
+            (parts[0][1], directive_no),
+        )
+    else:
+        connection.execute("DELETE FROM planned WHERE directive_no = ?", (directive_no,))
+        connection.execute("DELETE FROM wave WHERE directive_no = ?", (directive_no,))
+        for no, (label, not_before, numbers) in enumerate(parts, 1):
+            assert numbers is not None  # one part has them if all do
+            connection.execute(
+                "INSERT INTO wave (directive_no, no, label, mailboxes, not_before)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (directive_no, no, label, len(numbers), not_before),
+            )
+            connection.executemany(
+                "INSERT INTO planned (directive_no, wave_no, mailbox_no) VALUES (?, ?, ?)",
+                [(directive_no, no, number) for number in sorted(numbers)],
+            )
+    assert state is DirectiveState.SCHEDULED
+    waves.look_again(connection, directive_no, parts[0][1])
+
+
+def planned_by_zone(connection: sqlite3.Connection, directive_no: int) -> dict[str, list[int]]:
+    """The mailboxes that are still to get it, by the time zone of their stores."""
+    found: dict[str, list[int]] = {}
+    for number, zone in connection.execute(
+        "SELECT mailbox_no, timezone FROM planned JOIN mailbox ON mailbox.no = mailbox_no"
+        " JOIN store ON store.no = store_no WHERE directive_no = ?",
+        (directive_no,),
+    ):
+        found.setdefault(zone, []).append(number)
+    return found
+
+
+def remove(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    mailboxes: Collection[Mailbox],
+    *,
+    by: str,
+    reason: str,
+    at: float,
+    new_id: NewId,
+) -> int:
+    """Count these mailboxes no longer, and tell their stores. Returns how many were open."""
+    (directive_id,) = connection.execute(
+        "SELECT id FROM directive WHERE no = ?", (directive_no,)
+    ).fetchone()
+    removed = 0
+    change = StateChange(directive=directive_id, state=State.REMOVED, changed_at=at, changed_by=by)
+    doc_no = None
+    for mailbox in sorted(mailboxes):
+        row = connection.execute(
+            "SELECT mailbox.no FROM mailbox JOIN store ON store.no = store_no"
+            " WHERE store.id = ? AND role = ?",
+            mailbox,
+        ).fetchone()
+        if row is None or not deliveries.remove(connection, directive_no, row[0], at=at):
+            continue
+        if doc_no is None:
+            doc_no = channels.add_doc(connection, "state", encode_data(change))
+        place = Channel.of_store(mailbox.store, mailbox.role)
+        channels.append(connection, (place,), doc_no, at=at, new_id=new_id)
+        removed += 1
+    if removed:
+        steps.record(
+            connection,
+            directive_no,
+            "remove",
+            steps.state_of(connection, directive_no),
+            at=at,
+            by=by,
+            note=f"{removed:,} mailboxes" + (f": {reason}" if reason else ""),
+        )
+        waves.look_again(connection, directive_no, at)
+    return removed
+
+
+# --- what the hub does of itself -----------------------------------------------------------------
+
+
+def to_look_at(connection: sqlite3.Connection, at: float) -> list[int]:
+    """The directives at which the hub wanted to look by now, some of them."""
+    return [no for (no,) in connection.execute(TO_LOOK_AT, (at, _AT_ONCE))]
+
+
+def next_look(connection: sqlite3.Connection) -> float | None:
+    """When the hub wants to look at one again."""
+    (at,) = connection.execute(NEXT_LOOK).fetchone()
+    return None if at is None else float(at)
+
+
+def unfinished(connection: sqlite3.Connection) -> list[int]:
+    """Every directive to which something is still to happen."""
+    return [no for (no,) in connection.execute(LIVE_NOW)]
+
+
+def continuous(connection: sqlite3.Connection) -> list[int]:
+    """Those that take in stores that join."""
+    return [
+        no
+        for (no,) in connection.execute(
+            "SELECT no FROM directive JOIN plan ON directive_no = no"
+            " WHERE continuous = 1 AND state = 'issued'"
+        )
+    ]
+
+
+def look(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    *,
+    at: float,
+    new_id: NewId,
+    organisation: Callable[[], Organisation],
+) -> None:
+    """Do what is due with a directive, and set when to look at it again. Idempotent.
+
+    Args:
+        connection: With a write transaction open.
+        directive_no: Any.
+        at: Unix time.
+        new_id: A random 128-bit id in hex.
+        organisation: Today's.
+    """
+    state, escalate, is_continuous, look_at = connection.execute(
+        "SELECT state, escalate, continuous, look_at FROM directive"
+        " LEFT JOIN plan ON directive_no = no WHERE no = ?",
+        (directive_no,),
+    ).fetchone()
+    again_at: list[float | None] = []
+    if state in {DirectiveState.SCHEDULED, DirectiveState.ROLLING}:
+        again_at.append(
+            waves.advance(connection, directive_no, at=at, new_id=new_id, organisation=organisation)
+        )
+        state = steps.state_of(connection, directive_no)
+    finished = not is_continuous and not deliveries.any_open(connection, directive_no)
+    if state == DirectiveState.ISSUED and finished:
+        state = steps.move(connection, directive_no, Action.COMPLETE, at=at)
+    if state in LIVE and escalate not in {None, "[]"}:
+        again_at.append(_escalate(connection, directive_no, json.loads(escalate), at))
+    next_at = min((one for one in again_at if one is not None), default=None)
+    if next_at != look_at:
+        waves.look_again(connection, directive_no, next_at)
+
+
+def _escalate(
+    connection: sqlite3.Connection, directive_no: int, rules: Sequence[dict[str, float]], at: float
+) -> float | None:
+    """Tell of what is late, once for each rule and time zone; when the next is to be told.
+
+    After an outage only the latest rule that has come is told of, not each that was missed.
+    """
+    (due,) = connection.execute(
+        "SELECT due FROM directive WHERE no = ?", (directive_no,)
+    ).fetchone()
+    if due is None:
+        return None
+    again_at: list[float] = []
+    for zone, region, count in connection.execute(
+        "SELECT timezone, region, count(*) FROM delivery"
+        " CROSS JOIN mailbox ON mailbox.no = mailbox_no CROSS JOIN store ON store.no = store_no"
+        " WHERE directive_no = ? AND open = 1 GROUP BY timezone, region",
+        (directive_no,),
+    ).fetchall():
+        over_at = due_at(due, zone)
+        if over_at is None:
+            continue
+        times = sorted((over_at + rule["late_seconds"], no) for no, rule in enumerate(rules))
+        come = [no for when, no in times if when <= at]
+        again_at += [when for when, _ in times if when > at][:1]
+        if come:
+            escalations.raise_(
+                connection,
+                directive_no,
+                rule=come[-1],
+                timezone=zone,
+                region=region,
+                mailboxes=count,
+                at=at,
+            )
+    return min(again_at, default=None)

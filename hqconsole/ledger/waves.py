@@ -1,0 +1,522 @@
+"""Sending what was written down: in one go or in waves, at its time, and no faster than asked.
+
+Owns the tables `wave` and `planned`, and that a mailbox leaves `planned` in the same transaction in
+which its delivery begins. Whether a gate is open is `rollout`'s to say; what calls `advance`, and
+when again, is the hub's.
+
+Invariants:
+- A mailbox of the frozen audience is in `planned` or in `delivery`, and never in both.
+- `advance` can be called at any time, any number of times, by any hub: it goes on from what the
+  ledger says.
+- What HQ closed at a store is not shown there again by a later wave.
+"""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from buswire.messages import Directive
+from buswire.states import CLOSED_BY_HQ, Needs, State, is_open
+from buswire.topics import Channel
+from hqconsole.audience import Mailbox, Organisation, cover
+from hqconsole.ledger import channels, deliveries, directives, evidence, steps, withdrawing
+from hqconsole.ledger.deliveries import STATE_CODES, STATE_OF
+from hqconsole.ledger.directives import NewId
+from hqconsole.lifecycle import UNSENT, Action, DirectiveState
+from hqconsole.rollout import Gate, Progress, Verdict, judge, next_share_at, share
+
+SLICE_SECONDS = 10.0
+"""Under a rate limit a wave goes out in slices, no oftener than this."""
+_REASONS_NAMED = 3
+_GOING = UNSENT | {DirectiveState.ROLLING}
+_NEXT_WAVE = (
+    "SELECT no, label, mailboxes, not_before, began_at FROM wave"
+    " WHERE directive_no = ? AND sent_at IS NULL ORDER BY no LIMIT 1"
+)
+
+
+class _Next(NamedTuple):
+    """The wave that is to go, or is going."""
+
+    no: int
+    label: str
+    mailboxes: int
+    not_before: float | None
+    began_at: float | None
+
+
+def take(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    mailbox_nos: Iterable[int],
+    wave_no: int | None = None,
+) -> int:
+    """Make deliveries of these mailboxes, as far as they are planned. Returns how many were."""
+    if wave_no is None:
+        wanted = set(mailbox_nos)
+        found = [
+            row
+            for row in connection.execute(
+                "SELECT mailbox_no, wave_no FROM planned WHERE directive_no = ?", (directive_no,)
+            )
+            if row[0] in wanted
+        ]
+    else:
+        found = [(number, wave_no) for number in mailbox_nos]
+    deliveries.add(connection, directive_no, [number for number, _ in found])
+    connection.executemany(
+        "UPDATE delivery SET wave_no = ? WHERE directive_no = ? AND mailbox_no = ?",
+        [(wave, directive_no, number) for number, wave in found],
+    )
+    connection.executemany(
+        "DELETE FROM planned WHERE directive_no = ? AND wave_no = ? AND mailbox_no = ?",
+        [(directive_no, wave, number) for number, wave in found],
+    )
+    return len(found)
+
+
+def take_over(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    mailbox_nos: Sequence[int],
+    doc_no: int,
+    document: Directive,
+    *,
+    at: float,
+) -> None:
+    """A directive that is only planned here has been sent: stores have it. Go on from there.
+
+    Args:
+        connection: With a write transaction open.
+        directive_no: Which.
+        mailbox_nos: Who has it, or was meant to have it by its document.
+        doc_no: The document as it was sent.
+        document: The same, read.
+        at: Unix time.
+    """
+    row = directives.row_of(document) | {"doc_no": doc_no}
+    connection.execute(
+        f"UPDATE directive SET {', '.join(f'{name} = ?' for name in row)} WHERE no = ?",
+        (*row.values(), directive_no),
+    )
+    take(connection, directive_no, mailbox_nos)
+    state = steps.state_of(connection, directive_no)
+    if state in UNSENT:
+        more = is_planned(connection, directive_no)
+        state = DirectiveState.ROLLING if more else DirectiveState.ISSUED
+        connection.execute(
+            "UPDATE directive SET state = ?, closed_at = NULL WHERE no = ?",
+            (state.value, directive_no),
+        )
+        connection.execute(
+            "UPDATE wave SET began_at = coalesce(began_at, ?1), sent_at = ?1"
+            " WHERE directive_no = ?2 AND NOT EXISTS (SELECT 1 FROM planned"
+            " WHERE planned.directive_no = ?2 AND planned.wave_no = wave.no)",
+            (at, directive_no),
+        )
+        look_again(connection, directive_no, at)
+    steps.record(connection, directive_no, "adopt", state, at=at)
+
+
+def is_planned(connection: sqlite3.Connection, directive_no: int) -> bool:
+    """Whether somebody is still to get it."""
+    row = connection.execute(
+        "SELECT 1 FROM planned WHERE directive_no = ? LIMIT 1", (directive_no,)
+    ).fetchone()
+    return row is not None
+
+
+def look_again(connection: sqlite3.Connection, directive_no: int, at: float | None) -> None:
+    """Set when the hub is to look at it; None for never, unless something happens."""
+    connection.execute("UPDATE plan SET look_at = ? WHERE directive_no = ?", (at, directive_no))
+
+
+def begin(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    *,
+    by: str,
+    at: float,
+    new_id: NewId,
+    organisation: Callable[[], Organisation],
+    note: str = "",
+    digest: str = "",
+) -> DirectiveState:
+    """Let a directive go that nothing holds back: at once, or when its time has come.
+
+    Args:
+        connection: With a write transaction open.
+        directive_no: A draft, or one that was approved just now.
+        by: Who lets it go.
+        at: Unix time.
+        new_id: A random 128-bit id in hex.
+        organisation: Today's.
+        note: For its history.
+        digest: Of what was approved.
+
+    Returns:
+        Where it stands: scheduled, rolling or issued.
+
+    Raises:
+        LifecycleError: It is neither.
+    """
+    row = _next_wave(connection, directive_no)
+    assert row is not None  # `directives.write` takes at least one
+    if row.not_before is not None and row.not_before > at:
+        state = steps.move(
+            connection, directive_no, Action.SCHEDULE, at=at, by=by, note=note, digest=digest
+        )
+        look_again(connection, directive_no, row.not_before)
+        return state
+    advance(
+        connection,
+        directive_no,
+        at=at,
+        new_id=new_id,
+        organisation=organisation,
+        by=by,
+        note=note,
+        digest=digest,
+    )
+    return steps.state_of(connection, directive_no)
+
+
+def advance(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    *,
+    at: float,
+    new_id: NewId,
+    organisation: Callable[[], Organisation],
+    by: str = "",
+    note: str = "",
+    digest: str = "",
+    past_gate: bool = False,
+) -> float | None:
+    """Send what may go by now of a directive that nothing holds back; pause it if it must not.
+
+    Args:
+        connection: With a write transaction open.
+        directive_no: A draft or approved one, scheduled or rolling; nothing happens to others.
+        at: Unix time.
+        new_id: A random 128-bit id in hex.
+        organisation: Today's.
+        by: Who lets it go, in its history; '' is the hub.
+        note: For its history.
+        digest: Of what was approved.
+        past_gate: Send the next wave whatever the one before shows: an operator says so.
+
+    Returns:
+        When to call it again, if nothing else happens.
+    """
+    gate, rate = _plan(connection, directive_no)
+    state = steps.state_of(connection, directive_no)
+    while state in _GOING and (wave := _next_wave(connection, directive_no)):
+        if wave.not_before is not None and wave.not_before > at:
+            return wave.not_before
+        if wave.began_at is None and gate is not None and wave.no > 1 and not past_gate:
+            judged = judge(gate, progress(connection, directive_no, wave.no - 1), at)
+            if judged.verdict is Verdict.WAIT:
+                return judged.look_at
+            if judged.verdict is Verdict.SHUT:
+                why = judged.why + _grouped(connection, directive_no, wave.no - 1)
+                pause(connection, directive_no, why=why, at=at)
+                return None
+        past_gate = False
+        more_at = _send(
+            connection, directive_no, wave, rate, at=at, new_id=new_id, organisation=organisation
+        )
+        last = more_at is None and _next_wave(connection, directive_no) is None
+        action = Action.ISSUE if last else Action.ROLL
+        if last or state in UNSENT:
+            state = steps.move(
+                connection, directive_no, action, at=at, by=by, note=note, digest=digest
+            )
+            by = note = digest = ""
+        if last:
+            _withdraw_the_former(
+                connection, directive_no, at=at, new_id=new_id, organisation=organisation
+            )
+        if more_at is not None:
+            return more_at
+    return None
+
+
+def _next_wave(connection: sqlite3.Connection, directive_no: int) -> _Next | None:
+    row = connection.execute(_NEXT_WAVE, (directive_no,)).fetchone()
+    return None if row is None else _Next(*row)
+
+
+def _plan(connection: sqlite3.Connection, directive_no: int) -> tuple[Gate | None, float | None]:
+    gate, rate = connection.execute(
+        "SELECT gate, rate_per_hour FROM plan WHERE directive_no = ?", (directive_no,)
+    ).fetchone()
+    return None if gate is None else Gate.from_json(gate), rate
+
+
+def _send(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    wave: _Next,
+    rate_per_hour: float | None,
+    *,
+    at: float,
+    new_id: NewId,
+    organisation: Callable[[], Organisation],
+) -> float | None:
+    """Send as much of a wave as may go; when the next slice may, or None when all of it went."""
+    began_at = at if wave.began_at is None else wave.began_at
+    (left,) = connection.execute(
+        "SELECT count(*) FROM planned WHERE directive_no = ? AND wave_no = ?",
+        (directive_no, wave.no),
+    ).fetchone()
+    may = wave.mailboxes
+    if rate_per_hour is not None:
+        may = share(rate_per_hour, wave.mailboxes, began_at, at)
+    sent = wave.mailboxes - left
+    numbers = [
+        number
+        for (number,) in connection.execute(
+            "SELECT mailbox_no FROM planned WHERE directive_no = ? AND wave_no = ?"
+            " ORDER BY mailbox_no LIMIT ?",
+            (directive_no, wave.no, max(0, may - sent)),
+        )
+    ]
+    all_of_it = len(numbers) == left
+    if numbers:
+        _put_out(
+            connection, directive_no, wave.no, numbers, at=at, new_id=new_id, there=organisation()
+        )
+    connection.execute(
+        "UPDATE wave SET began_at = ?, sent_at = ? WHERE directive_no = ? AND no = ?",
+        (began_at, at if all_of_it else None, directive_no, wave.no),
+    )
+    if all_of_it:
+        return None
+    assert rate_per_hour is not None  # without a limit all of it goes
+    return next_share_at(
+        rate_per_hour, sent + len(numbers), began_at, at=at, slice_seconds=SLICE_SECONDS
+    )
+
+
+def _put_out(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    wave_no: int,
+    numbers: Sequence[int],
+    *,
+    at: float,
+    new_id: NewId,
+    there: Organisation,
+) -> None:
+    """Begin these deliveries, and append the directive to the channels that reach them."""
+    mailboxes = _mailboxes(connection, numbers, there)
+    take(connection, directive_no, numbers, wave_no)
+    uses = tuple(use.channel for use in cover(mailboxes, there))
+    doc_no, issued_at, in_parts = connection.execute(
+        "SELECT doc_no, issued_at, continuous OR EXISTS"
+        " (SELECT 1 FROM planned WHERE planned.directive_no = ?1)"
+        " FROM directive JOIN plan ON plan.directive_no = directive.no WHERE directive.no = ?1",
+        (directive_no,),
+    ).fetchone()
+    if not issued_at:
+        doc_no = directives.sent_document(
+            connection, directive_no, at=at, uses=uses, in_parts=bool(in_parts)
+        )
+    elif len(uses) > 1 and not in_parts:
+        # Who has it drops it by its id, so the last of it may go where all of it would.
+        wide = directives.cover_of_audience(connection, directive_no, there)
+        if len(wide) < len(uses) and not _any_closed_by_hq(connection, directive_no):
+            uses = wide
+    channels.append(connection, uses, doc_no, at=at, new_id=new_id)
+
+
+def _mailboxes(
+    connection: sqlite3.Connection, numbers: Sequence[int], there: Organisation
+) -> set[Mailbox]:
+    """These mailboxes, without those that no channel reaches today.
+
+    They are counted all the same, and get their work when their store has the role again.
+    """
+    found = set()
+    for number in numbers:
+        mailbox = Mailbox(
+            *connection.execute(
+                "SELECT store.id, role FROM mailbox JOIN store ON store.no = store_no"
+                " WHERE mailbox.no = ?",
+                (number,),
+            ).fetchone()
+        )
+        if there.has(mailbox):
+            found.add(mailbox)
+    return found
+
+
+def _any_closed_by_hq(connection: sqlite3.Connection, directive_no: int) -> bool:
+    codes = ", ".join(str(STATE_CODES[state]) for state in CLOSED_BY_HQ)
+    row = connection.execute(
+        f"SELECT 1 FROM delivery WHERE directive_no = ? AND state IN ({codes}) LIMIT 1",
+        (directive_no,),
+    ).fetchone()
+    return row is not None
+
+
+def _withdraw_the_former(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    *,
+    at: float,
+    new_id: NewId,
+    organisation: Callable[[], Organisation],
+) -> None:
+    """Withdraw the directive that this one supersedes, now that all of it has gone out."""
+    row = connection.execute(
+        "SELECT directive.id, supersedes_no, issued_by, former.state FROM directive"
+        " JOIN directive AS former ON former.no = directive.supersedes_no WHERE directive.no = ?",
+        (directive_no,),
+    ).fetchone()
+    if row is None or row[3] in {DirectiveState.SUPERSEDED, DirectiveState.CANCELLED}:
+        return
+    directive_id, former_no, by, _ = row
+    withdrawing.cancel(
+        connection,
+        former_no,
+        reason="",
+        by=by,
+        superseded_by=directive_id,
+        organisation=organisation(),
+        at=at,
+        new_id=new_id,
+    )
+
+
+def join(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    mailbox_nos: Sequence[int],
+    *,
+    at: float,
+    new_id: NewId,
+    organisation: Organisation,
+) -> int:
+    """Take mailboxes in that were not in the frozen audience. Idempotent; how many were new."""
+    new = [
+        number for number in mailbox_nos if not deliveries.exists(connection, directive_no, number)
+    ]
+    deliveries.add(connection, directive_no, new)
+    connection.executemany(
+        "UPDATE delivery SET joined_at = ? WHERE directive_no = ? AND mailbox_no = ?",
+        [(at, directive_no, number) for number in new],
+    )
+    (doc_no,) = connection.execute(
+        "SELECT doc_no FROM directive WHERE no = ?", (directive_no,)
+    ).fetchone()
+    uses = [Channel.of_store(*one) for one in _mailboxes(connection, new, organisation)]
+    channels.append(connection, uses, doc_no, at=at, new_id=new_id)
+    return len(new)
+
+
+def pause(
+    connection: sqlite3.Connection, directive_no: int, *, why: str, at: float, by: str = ""
+) -> None:
+    """Let no more of it go out before somebody says so.
+
+    Raises:
+        LifecycleError: Nothing of it is going out.
+    """
+    steps.move(connection, directive_no, Action.PAUSE, at=at, by=by, note=why)
+    connection.execute(
+        "UPDATE plan SET paused_why = ?, look_at = NULL WHERE directive_no = ?",
+        (why, directive_no),
+    )
+
+
+def resume(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    *,
+    at: float,
+    by: str,
+    new_id: NewId,
+    organisation: Callable[[], Organisation],
+) -> DirectiveState:
+    """Go on with one that was paused; past the gate, where that is what paused it.
+
+    Raises:
+        LifecycleError: It is not paused.
+    """
+    (paused_by,) = connection.execute(
+        "SELECT by FROM directive_step WHERE directive_no = ? AND action = ?"
+        " ORDER BY no DESC LIMIT 1",
+        (directive_no, Action.PAUSE.value),
+    ).fetchone() or ("",)
+    steps.move(connection, directive_no, Action.RESUME, at=at, by=by)
+    connection.execute("UPDATE plan SET paused_why = '' WHERE directive_no = ?", (directive_no,))
+    look_at = advance(
+        connection,
+        directive_no,
+        at=at,
+        new_id=new_id,
+        organisation=organisation,
+        past_gate=not paused_by,
+    )
+    look_again(connection, directive_no, look_at)
+    return steps.state_of(connection, directive_no)
+
+
+def stop(connection: sqlite3.Connection, directive_no: int, *, at: float, by: str) -> int:
+    """Send it to nobody else; who has it keeps it. Returns how many will not get it.
+
+    Raises:
+        LifecycleError: It is not going out.
+    """
+    (left,) = connection.execute(
+        "SELECT count(*) FROM planned WHERE directive_no = ?", (directive_no,)
+    ).fetchone()
+    steps.move(connection, directive_no, Action.STOP, at=at, by=by, note=f"{left:,} not sent")
+    look_again(connection, directive_no, at)
+    return int(left)
+
+
+def progress(connection: sqlite3.Connection, directive_no: int, wave_no: int) -> Progress:
+    """How a wave that went out stands."""
+    needs, sent_at = connection.execute(
+        "SELECT needs, coalesce(sent_at, began_at, 0) FROM directive, wave"
+        " WHERE directive.no = ?1 AND directive_no = ?1 AND wave.no = ?2",
+        (directive_no, wave_no),
+    ).fetchone()
+    counts: Counter[State] = Counter()
+    for code, count in connection.execute(
+        "SELECT state, count(*) FROM delivery WHERE directive_no = ? AND wave_no = ?"
+        " GROUP BY state",
+        (directive_no, wave_no),
+    ):
+        counts[STATE_OF[code]] += count
+    done = sum(
+        count
+        for state, count in counts.items()
+        if state not in CLOSED_BY_HQ
+        and state is not State.CANNOT
+        and not is_open(state, Needs(needs))
+    )
+    mailboxes = counts.total() - counts[State.REMOVED]
+    return Progress(mailboxes, done, counts[State.CANNOT], sent_at)
+
+
+def _grouped(connection: sqlite3.Connection, directive_no: int, wave_no: int) -> str:
+    """Why the stores of a wave cannot, in a few words."""
+    counts: Counter[str] = Counter()
+    for (data,) in connection.execute(
+        f"SELECT {evidence.DATA} FROM delivery JOIN arrival ON arrival.no = delivery.arrival_no"
+        " WHERE delivery.directive_no = ? AND wave_no = ? AND delivery.state = ?",
+        (directive_no, wave_no, STATE_CODES[State.CANNOT]),
+    ):
+        said: dict[str, Any] = json.loads(bytes(data))
+        counts[said.get("code") or said.get("reason") or "no reason given"] += 1
+    if not counts:
+        return ""
+    named = [f"{text[:60]} ({count:,})" for text, count in counts.most_common(_REASONS_NAMED)]
+    more = len(counts) - len(named)
+    return "; " + ", ".join(named) + (f" and {more:,} more reasons" if more else "")

@@ -1,0 +1,139 @@
+"""Withdrawing a directive, for good or because another one takes its place.
+
+Owns the table `cancel`: a withdrawal is kept for ever, also of a directive that was never sent, or
+that this ledger does not know. It wins whenever it comes.
+"""
+
+import sqlite3
+
+from buswire.messages import HQ_KINDS, Cancel, decode_data, encode_data
+from buswire.states import State
+from hqconsole.audience import Organisation
+from hqconsole.ledger import channels, deliveries, steps
+from hqconsole.ledger.directives import NewId, cover_of_audience
+from hqconsole.lifecycle import Action
+
+
+def cancel(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    *,
+    reason: str,
+    by: str,
+    organisation: Organisation,
+    at: float,
+    new_id: NewId,
+    superseded_by: str = "",
+) -> int:
+    """Withdraw a directive. Returns how many open deliveries that closed.
+
+    Args:
+        connection: With a write transaction open.
+        directive_no: Which.
+        reason: The stores see it.
+        by: Who withdraws it.
+        organisation: Today's.
+        at: Unix time.
+        new_id: A random 128-bit id in hex.
+        superseded_by: The id of the directive that stands in for it, if one does.
+
+    Raises:
+        LifecycleError: It is withdrawn already.
+    """
+    (directive_id,) = connection.execute(
+        "SELECT id FROM directive WHERE no = ?", (directive_no,)
+    ).fetchone()
+    document = Cancel(
+        directive=directive_id,
+        reason=reason,
+        cancelled_at=at,
+        cancelled_by=by,
+        superseded_by=superseded_by,
+    )
+    doc_no = channels.add_doc(connection, "cancel", encode_data(document))
+    _keep(connection, directive_id, doc_no, at)
+    return carry_out(
+        connection,
+        directive_no,
+        document,
+        doc_no,
+        organisation=organisation,
+        at=at,
+        new_id=new_id,
+    )
+
+
+def _keep(connection: sqlite3.Connection, directive_id: str, doc_no: int, at: float) -> None:
+    connection.execute(
+        "INSERT OR IGNORE INTO cancel (directive_id, doc_no, cancelled_at) VALUES (?, ?, ?)",
+        (directive_id, doc_no, at),
+    )
+
+
+def carry_out(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    document: Cancel,
+    doc_no: int,
+    *,
+    organisation: Organisation,
+    at: float,
+    new_id: NewId,
+) -> int:
+    """Let a withdrawal that is kept take effect on a directive that is here."""
+    action = Action.SUPERSEDE if document.superseded_by else Action.CANCEL
+    steps.move(
+        connection, directive_no, action, at=at, by=document.cancelled_by, note=document.reason
+    )
+    if document.superseded_by:
+        connection.execute(
+            "UPDATE directive SET superseded_by_no = (SELECT no FROM directive WHERE id = ?)"
+            " WHERE no = ?",
+            (document.superseded_by, directive_no),
+        )
+    closed = deliveries.close_open(connection, directive_no, State.CANCELLED, at=at)
+    uses = cover_of_audience(connection, directive_no, organisation)
+    channels.append(connection, uses, doc_no, at=at, new_id=new_id)
+    return closed
+
+
+def kept(connection: sqlite3.Connection, directive_id: str) -> tuple[Cancel, int] | None:
+    """The withdrawal of this directive and the number of its document, if there is one."""
+    row = connection.execute(
+        "SELECT data, doc_no FROM cancel JOIN doc ON doc.no = doc_no WHERE directive_id = ?",
+        (directive_id,),
+    ).fetchone()
+    return None if row is None else (decode_data("cancel", bytes(row[0]), HQ_KINDS), int(row[1]))
+
+
+def adopt_cancel(
+    connection: sqlite3.Connection,
+    data: bytes,
+    document: Cancel,
+    *,
+    seal: str,
+    organisation: Organisation,
+    at: float,
+    new_id: NewId,
+) -> bool:
+    """Take back a withdrawal that this ledger has forgotten. Idempotent; True when it was new."""
+    if connection.execute(
+        "SELECT 1 FROM cancel WHERE directive_id = ?", (document.directive,)
+    ).fetchone():
+        return False
+    doc_no = channels.add_doc(connection, "cancel", data, seal=seal)
+    _keep(connection, document.directive, doc_no, document.cancelled_at or at)
+    row = connection.execute(
+        "SELECT no FROM directive WHERE id = ?", (document.directive,)
+    ).fetchone()
+    if row is not None:
+        carry_out(
+            connection,
+            row[0],
+            document,
+            doc_no,
+            organisation=organisation,
+            at=at,
+            new_id=new_id,
+        )
+    return True
