@@ -22,7 +22,7 @@ from hqconsole.suggestions import close_names
 
 REQUIRED = ("store_id", "region")
 
-# Ours to the names that other systems use, likeliest first, as `_bare` writes them.
+# Ours to the names that other systems use, likeliest first, as `bare` writes them.
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "store_id": (
         *("storeid", "storenumber", "storeno", "storenr", "storenum", "storecode", "store"),
@@ -118,7 +118,7 @@ def resolve_columns(header: Sequence[str], mapping: Mapping[str, str]) -> Column
     _check_fields(mapping)
     positions: dict[str, list[int]] = {}
     for position, name in enumerate(header):
-        positions.setdefault(_bare(name), []).append(position)
+        positions.setdefault(bare(name), []).append(position)
     index: dict[str, int] = {}
     constants: dict[str, str] = {}
     guessed: list[str] = []
@@ -167,7 +167,7 @@ def _mapped(
     ours: str, theirs: str, header: Sequence[str], positions: Mapping[str, list[int]]
 ) -> int:
     exact = [position for position, name in enumerate(header) if name == theirs]
-    at = exact or positions.get(_bare(theirs), []) if _bare(theirs) else exact
+    at = exact or positions.get(bare(theirs), []) if bare(theirs) else exact
     if at:
         return _only(at, header)
     close = close_names(theirs, header)
@@ -194,7 +194,7 @@ def _missing(missing: list[str], header: Sequence[str], used: set[int]) -> Mappi
     free = [name for position, name in enumerate(header) if position not in used and name]
     words = []
     for ours in missing:
-        near = [name for name in free if any(part in _bare(name) for part in _HINTS[ours])]
+        near = [name for name in free if any(part in bare(name) for part in _HINTS[ours])]
         near = near or close_names(ours, free)
         words.append(f'{ours}="{near[0] if near else "COLUMN"}"')
     more = "" if "region" not in missing else "; a chain of one region: --map region==Main"
@@ -229,7 +229,7 @@ def _listed(header: Sequence[str]) -> str:
     return ", ".join(shown(name) for name in header[:60]) + (", …" if len(header) > 60 else "")
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
     """A column name without what does not matter: `Store No.` and `store_no` are both `storeno`."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return "".join(character for character in folded if character.isalnum())
