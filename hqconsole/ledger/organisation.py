@@ -23,6 +23,10 @@ from hqconsole.roster import RosterDifference, StoreRow, difference
 
 NewId = Callable[[], str]
 
+_OWN_COLUMNS = frozenset(
+    ("id", "name", "region", "region_name", "city", "country", "timezone", "roles", "tags")
+)
+
 
 class Place(NamedTuple):
     """What answering a device needs to know of its store."""
@@ -82,10 +86,19 @@ def rows(connection: sqlite3.Connection, *, closed: bool = False) -> dict[str, S
 
 
 def organisation(connection: sqlite3.Connection) -> Organisation:
-    """The open stores as audiences see them."""
+    """The open stores as audiences see them; the rest of the roster is read if it is asked for."""
+    lists: dict[str, frozenset[str]] = {}
+
+    def entries(text: str) -> frozenset[str]:
+        """The entries of a list; a chain has few different ones."""
+        found = lists.get(text)
+        if found is None:
+            found = lists[text] = frozenset(json.loads(text))
+        return found
+
     return Organisation(
         {
-            store_id: OpenStore(region, frozenset(json.loads(roles)), frozenset(json.loads(tags)))
+            store_id: OpenStore(region, entries(roles), entries(tags))
             for store_id, region, roles, tags in connection.execute(
                 "SELECT id, region, roles, tags FROM store WHERE closed_at IS NULL"
             )
@@ -101,36 +114,31 @@ def cells(connection: sqlite3.Connection) -> dict[str, dict[str, str | tuple[str
     """
     lists: dict[tuple[str, str], tuple[str, ...]] = {}
 
-    def names(slugs: str, shown_names: str) -> tuple[str, ...]:
-        """Identifiers and what people call them; a chain has few different lists of them."""
-        found = lists.get((slugs, shown_names))
+    def entries(identifiers: str, names: str) -> tuple[str, ...]:
+        """Identifiers and what people call them."""
+        found = lists.get((identifiers, names))
         if found is None:
-            both = dict.fromkeys((*json.loads(slugs), *json.loads(shown_names)))
-            found = lists[slugs, shown_names] = tuple(both)
+            both = dict.fromkeys((*json.loads(identifiers), *json.loads(names)))
+            found = lists[identifiers, names] = tuple(both)
         return found
 
-    found = connection.execute(
-        "SELECT id, store.name, region, region.name, city, country, timezone, roles, role_names,"
-        " tags, extra FROM store JOIN region ON region.slug = region WHERE closed_at IS NULL"
+    rows = connection.execute(
+        "SELECT extra, id, store.name, region, region.name, city, country, timezone, roles,"
+        " role_names, tags FROM store JOIN region ON region.slug = region WHERE closed_at IS NULL"
     ).fetchall()
     # One document of them all is read several times as fast as each alone.
-    extras = json.loads("[" + ",".join(row[10] for row in found) + "]")
+    extras = json.loads("[" + ",".join([row[0] for row in rows]) + "]")
     by_store: dict[str, dict[str, str | tuple[str, ...]]] = {}
-    for row, extra in zip(found, extras, strict=True):
-        own = {
-            "id": row[0],
-            "name": row[1],
-            "region": row[2],
-            "region_name": row[3],
-            "city": row[4],
-            "country": row[5],
-            "timezone": row[6],
-            "roles": names(row[7], row[8]),
-            "tags": names(row[9], "[]"),
-        }
-        by_store[row[0]] = extra | own
-        for name in extra.keys() & own.keys():
-            by_store[row[0]][f"extra.{name}"] = extra[name]
+    for row, extra in zip(rows, extras, strict=True):
+        if not extra.keys().isdisjoint(_OWN_COLUMNS):
+            for name in extra.keys() & _OWN_COLUMNS:
+                extra[f"extra.{name}"] = extra.pop(name)
+        _, store_id, extra["name"], extra["region"], extra["region_name"] = row[:5]
+        extra["id"] = store_id
+        extra["city"], extra["country"], extra["timezone"] = row[5:8]
+        extra["roles"] = entries(row[8], row[9])
+        extra["tags"] = entries(row[10], "[]")
+        by_store[store_id] = extra
     return by_store
 
 
