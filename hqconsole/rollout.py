@@ -1,6 +1,7 @@
-"""Whether the next wave of a directive may go: what the one before it must show. Pure.
+"""How an audience is cut into waves, and whether the next one may go. Pure.
 
-Owns the gate's meaning and its JSON. Must not know the ledger or clocks.
+Owns the gate's meaning and its JSON: what a wave must show before the next one goes. Must not
+know the ledger or clocks.
 
 A gate is judged over the mailboxes of the wave before. *Done* is who met what the directive needs,
 *cannot* who said so. It opens when at least `done_percent` are done, as long as at most
@@ -9,11 +10,15 @@ passed since that wave went out and not enough are done. Shut means paused, for 
 """
 
 import enum
+import hashlib
 import json
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from hqconsole.errors import HqError
+from hqconsole.organisation import Mailbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,65 @@ def judge(gate: Gate, wave: Progress, at: float) -> Judgement:
         return Judgement(Verdict.WAIT, look_at=over_at)
     why = f"{counts} when its time was over: {gate.done_percent:g} % were asked for"
     return Judgement(Verdict.SHUT, why)
+
+
+def parts(
+    mailboxes: Collection[Mailbox], pilot: Collection[str], percents: Sequence[float]
+) -> list[tuple[str, set[Mailbox]]]:
+    """Cut an audience into waves, each with its label; a store is never in two of them.
+
+    Args:
+        mailboxes: All of it.
+        pilot: The stores that come first; none for no such wave.
+        percents: Up to which share of the other stores each further wave reaches, rising; what is
+            left is the last wave. Which stores they are is drawn by their names, so that a wave is
+            a fair sample and the same audience is always cut in the same way.
+
+    Raises:
+        HqError: Nobody of the pilot is meant, or the shares do not rise from above 0 to 100.
+    """
+    if any(not 0 < one <= 100 for one in percents) or sorted(set(percents)) != list(percents):
+        raise HqError("the shares of waves must rise, up to 100", hint="such as --waves 10,50")
+    first = {one for one in mailboxes if one.store in set(pilot)}
+    if pilot and not first:
+        raise HqError(
+            f"none of the pilot stores is meant: {', '.join(sorted(pilot)[:5])}",
+            hint="name stores of the audience",
+        )
+    others = sorted({one.store for one in mailboxes if one not in first}, key=_drawn)
+    found = [("pilot", first)] if first else []
+    begin = 0
+    for percent in [*percents, 100.0]:
+        end = math.ceil(len(others) * percent / 100)
+        stores = set(others[begin:end])
+        if stores:
+            label = "the rest" if percent == 100 else f"up to {percent:g} %"
+            found.append((label, {one for one in mailboxes if one.store in stores}))
+        begin = max(begin, end)
+    return found
+
+
+def _drawn(store: str) -> bytes:
+    return hashlib.sha256(store.encode()).digest()
+
+
+def by_zone(
+    mailboxes: Collection[Mailbox], zones: Mapping[str, str], moment_at: Callable[[str], float]
+) -> list[tuple[str, float, set[Mailbox]]]:
+    """Cut an audience into one wave for each time zone, the earliest first.
+
+    Args:
+        mailboxes: All of it.
+        zones: The time zone of each store.
+        moment_at: When the moment comes in a time zone.
+    """
+    found: dict[str, set[Mailbox]] = {}
+    for mailbox in mailboxes:
+        found.setdefault(zones[mailbox.store], set()).add(mailbox)
+    return sorted(
+        ((zone, moment_at(zone), there) for zone, there in found.items()),
+        key=lambda one: (one[1], one[0]),
+    )
 
 
 def share(rate_per_hour: float, mailboxes: int, began_at: float, at: float) -> int:

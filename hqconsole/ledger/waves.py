@@ -21,7 +21,7 @@ from buswire.messages import Directive
 from buswire.states import CLOSED_BY_HQ, Needs, State, is_open
 from buswire.topics import Channel
 from hqconsole.audience import Mailbox, Organisation, cover
-from hqconsole.ledger import channels, deliveries, directives, evidence, steps, withdrawing
+from hqconsole.ledger import channels, deliveries, directives, evidence, reach, steps, withdrawing
 from hqconsole.ledger.deliveries import STATE_CODES, STATE_OF
 from hqconsole.ledger.directives import NewId
 from hqconsole.lifecycle import UNSENT, Action, DirectiveState
@@ -236,7 +236,7 @@ def advance(
             )
             by = note = digest = ""
         if last:
-            _withdraw_the_former(
+            withdrawing.withdraw_the_former(
                 connection, directive_no, at=at, new_id=new_id, organisation=organisation
             )
         if more_at is not None:
@@ -327,7 +327,7 @@ def _put_out(
         )
     elif len(uses) > 1 and not in_parts:
         # Who has it drops it by its id, so the last of it may go where all of it would.
-        wide = directives.cover_of_audience(connection, directive_no, there)
+        wide = reach.cover_of_audience(connection, directive_no, there)
         if len(wide) < len(uses) and not _any_closed_by_hq(connection, directive_no):
             uses = wide
     channels.append(connection, uses, doc_no, at=at, new_id=new_id)
@@ -361,35 +361,6 @@ def _any_closed_by_hq(connection: sqlite3.Connection, directive_no: int) -> bool
         (directive_no,),
     ).fetchone()
     return row is not None
-
-
-def _withdraw_the_former(
-    connection: sqlite3.Connection,
-    directive_no: int,
-    *,
-    at: float,
-    new_id: NewId,
-    organisation: Callable[[], Organisation],
-) -> None:
-    """Withdraw the directive that this one supersedes, now that all of it has gone out."""
-    row = connection.execute(
-        "SELECT directive.id, supersedes_no, issued_by, former.state FROM directive"
-        " JOIN directive AS former ON former.no = directive.supersedes_no WHERE directive.no = ?",
-        (directive_no,),
-    ).fetchone()
-    if row is None or row[3] in {DirectiveState.SUPERSEDED, DirectiveState.CANCELLED}:
-        return
-    directive_id, former_no, by, _ = row
-    withdrawing.cancel(
-        connection,
-        former_no,
-        reason="",
-        by=by,
-        superseded_by=directive_id,
-        organisation=organisation(),
-        at=at,
-        new_id=new_id,
-    )
 
 
 def join(

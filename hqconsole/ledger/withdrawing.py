@@ -5,13 +5,15 @@ that this ledger does not know. It wins whenever it comes.
 """
 
 import sqlite3
+from collections.abc import Callable
 
 from buswire.messages import HQ_KINDS, Cancel, decode_data, encode_data
 from buswire.states import State
 from hqconsole.audience import Organisation
-from hqconsole.ledger import channels, deliveries, steps
-from hqconsole.ledger.directives import NewId, cover_of_audience
-from hqconsole.lifecycle import Action
+from hqconsole.ledger import channels, deliveries, reach, steps
+from hqconsole.lifecycle import Action, DirectiveState
+
+NewId = Callable[[], str]
 
 
 def cancel(
@@ -92,9 +94,38 @@ def carry_out(
             (document.superseded_by, directive_no),
         )
     closed = deliveries.close_open(connection, directive_no, State.CANCELLED, at=at)
-    uses = cover_of_audience(connection, directive_no, organisation)
+    uses = reach.cover_of_audience(connection, directive_no, organisation)
     channels.append(connection, uses, doc_no, at=at, new_id=new_id)
     return closed
+
+
+def withdraw_the_former(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    *,
+    at: float,
+    new_id: NewId,
+    organisation: Callable[[], Organisation],
+) -> None:
+    """Withdraw the directive that this one supersedes, now that all of it has gone out."""
+    row = connection.execute(
+        "SELECT directive.id, supersedes_no, issued_by, former.state FROM directive"
+        " JOIN directive AS former ON former.no = directive.supersedes_no WHERE directive.no = ?",
+        (directive_no,),
+    ).fetchone()
+    if row is None or row[3] in {DirectiveState.SUPERSEDED, DirectiveState.CANCELLED}:
+        return
+    directive_id, former_no, by, _ = row
+    cancel(
+        connection,
+        former_no,
+        reason="",
+        by=by,
+        superseded_by=directive_id,
+        organisation=organisation(),
+        at=at,
+        new_id=new_id,
+    )
 
 
 def kept(connection: sqlite3.Connection, directive_id: str) -> tuple[Cancel, int] | None:
