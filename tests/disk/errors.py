@@ -45,7 +45,7 @@ def errors(shim: Shim, seed: int, share: float, sabotage: str = "") -> Row:
         refused += counts["commands refused"]
         broken += counts["disks that stayed broken"]
         cuts += counts["power cuts"]
-        adopted += world.counts["refused and done"]
+        adopted += world.counts["unanswered and done"]
         if len(row.failures) > (0 if sabotage else MOST_FAILURES):
             break
     row.note = (

@@ -15,6 +15,7 @@ from typing import TypeVar
 from buskit.database import Database, DatabaseError
 from tests.disk.databases import FileDisk, FileDisks, Kind
 from tests.disk.shim import GO_ON, PRETEND, Op
+from tests.disk.unanswered import Refused
 from tests.disk.volume import Image
 from tests.simulation.disks import Killed
 
@@ -31,10 +32,6 @@ _KINDS: tuple[frozenset[Op], ...] = (
     frozenset(Op) - {Op.OPENED, Op.CLOSE},
 )
 _MENDED_AFTER_SECONDS = (1.0, 15.0)
-
-
-class Refused(BaseException):
-    """A command said that it could not be done; who gave it does nothing more."""
 
 
 class FailingDisk(FileDisk):

@@ -6,36 +6,28 @@ link and its clock.
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from buskit.database import Database, DatabaseError
 from buskit.link import Publication
 from buswire.device import Process
-from buswire.states import State
+from hqconsole.desk import Desk, Event, Linked, Unlinked
 from hqconsole.home import HqSettings
 from hqconsole.hub import HubProcess
 from hqconsole.key_watch import KeyWatch
-from hqconsole.ledger.directives import Draft
 from storeagent.agent import AgentProcess
 from storeagent.carrier import Carrier
-from storeagent.core import AgentCore, Event, Linked, Rang, Unlinked
+from storeagent.core import AgentCore
 from storeagent.keys import DeviceKey, seed_text
 from storeagent.settings import AgentSettings
-from tests.disk.failing_disk import FailingDisk, FailingDisks, Refused
-from tests.simulation.disks import Killed
+from tests.disk.failing_disk import FailingDisk, FailingDisks
+from tests.disk.unanswered import UnansweredWorld, When
+from tests.simulation.disks import Disk, Killed
 from tests.simulation.head_office import HeadOffice
-from tests.simulation.journal import Entry, Statement
 from tests.simulation.machine import Machine, _Wire
 from tests.simulation.scenarios import Scenario
-from tests.simulation.timeline import WALL_CLOCK_START, Timeline
-from tests.simulation.world import World
-
-if TYPE_CHECKING:
-    from hqconsole.audience import Selector
-    from hqconsole.desk import Desk
-    from hqconsole.ledger.directives import Issued
+from tests.simulation.timeline import WALL_CLOCK_START
 
 IO_ERRORS = Scenario(
     "I/O errors",
@@ -190,7 +182,6 @@ class FailingHeadOffice(HeadOffice):
 
     hub: HubProcess | None = None
     disk: FailingDisk
-    draft: Draft | None = None
 
     def start(self, *, run: str | None = None) -> None:
         """The hub starts; if it cannot, its supervisor tries again."""
@@ -265,34 +256,17 @@ class FailingHeadOffice(HeadOffice):
         return super().next_at(now) if not hub._trouble.is_there else float(hub._trouble.retry_at)
 
 
-class _Timeline(Timeline):
-    """Who dies, or is refused, does nothing more of what they had in mind."""
-
-    def run_until(self, when: float) -> None:
-        while True:
-            try:
-                super().run_until(when)
-            except (Killed, Refused):
-                continue
-            return
-
-
-class FailingWorld(World):
+class FailingWorld(UnansweredWorld):
     """A world whose disks fail until the faults end; sometimes the power goes as well."""
 
     head_office_kind = FailingHeadOffice
     machine_kind = FailingMachine
 
     def __init__(self, scenario: Scenario, seed: int, disks: FailingDisks) -> None:
-        self.files = disks
         self.worst_recovery_seconds: float | None = None
         super().__init__(scenario, seed, disks)
-        self.timeline.__class__ = _Timeline
-        disks.later = self.timeline.after  # type: ignore[method-assign]
-        disks.now = lambda: self.timeline.now  # type: ignore[method-assign]
-        self._drafts: dict[str, Draft] = {}
-        self._issue = self.hq.issue
-        self.hq.issue = self._issue_noted  # type: ignore[method-assign]
+        disks.later = self.timeline.after
+        disks.now = lambda: self.timeline.now
         self.faults.io_error = self._io_error  # type: ignore[attr-defined]
         self.faults.power_cut = self._power_cut  # type: ignore[attr-defined]
         disagreements = self.oracle.disagreements
@@ -324,64 +298,13 @@ class FailingWorld(World):
 
     # --- what was refused, and may be there all the same -----------------------------------------
 
-    def _issue_noted(
-        self, draft: Draft, selector: Selector
-    ) -> tuple[Issued, frozenset[tuple[str, str]]]:
-        self._drafts[draft.title] = draft
-        return self._issue(draft, selector)
-
     def _adopt(self) -> None:
         for machine in self.machines:
-            assert isinstance(machine.disk, FailingDisk)
-            refused = {
-                at + WALL_CLOCK_START + machine.clock_offset_seconds
-                for at in machine.disk.refused_at
-            }
-            for id_, kind, data, said_at in machine.disk.database.connection.execute(
-                "SELECT id, kind, data, said_at FROM act"
-                " UNION ALL SELECT id, kind, data, said_at FROM bulk"
-            ).fetchall():
-                key = machine.identity, id_.hex()
-                near = any(abs(said_at - at) < 1e-3 for at in refused)
-                if near and key not in self.journal.entries:
-                    self._adopt_entry(machine, key[1], kind, data)
-        assert isinstance(self.hq.disk, FailingDisk)
-        refused = {at + WALL_CLOCK_START for at in self.hq.disk.refused_at}
-        connection = self.hq.ledger.connection
-        for directive, title, at in connection.execute(
-            "SELECT id, title, issued_at FROM directive"
-        ).fetchall():
-            if directive not in self.journal.directives and at in refused:
-                self.counts["refused and done"] += 1
-                audience = connection.execute(
-                    "SELECT store.id, role FROM delivery"
-                    " JOIN directive ON directive.no = directive_no"
-                    " JOIN mailbox ON mailbox.no = mailbox_no JOIN store ON store.no = store_no"
-                    " WHERE directive.id = ?",
-                    (directive,),
-                )
-                draft = self._drafts[title]
-                self.journal.directive(directive, draft, frozenset(map(tuple, audience)))
-        for directive, at in connection.execute(
-            "SELECT directive_id, cancelled_at FROM cancel"
-        ).fetchall():
-            issue = self.journal.directives.get(directive)
-            if issue is not None and issue.cancelled_at is None and at in refused:
-                self.counts["refused and done"] += 1
-                self.journal.cancelled(directive)
-
-    def _adopt_entry(self, machine: Machine, record_id: str, kind: str, data: bytes) -> None:
-        said = json.loads(data)
-        if said.get("state") == State.DELIVERED:
-            return
-        self.counts["refused and done"] += 1
-        entry = Entry(machine.identity, record_id, kind, self.timeline.now, data)
-        self.journal.entries[machine.identity, record_id] = entry
-        if kind == "receipt":
-            mailbox = machine.identity.store, said["role"]
-            self.journal.statements.append(
-                Statement(entry, said["directive"], mailbox, State(said["state"]))
-            )
+            self.adopt_entries(machine, _refused(machine.disk, machine.clock_offset_seconds))
+        self.adopt_directives(_refused(self.hq.disk, 0.0))
 
 
-__all__ = ["IO_ERRORS", "FailingWorld", "Rang"]
+def _refused(disk: Disk, clock_offset_seconds: float) -> When:
+    assert isinstance(disk, FailingDisk)
+    refused_at = [at + WALL_CLOCK_START + clock_offset_seconds for at in disk.refused_at]
+    return lambda at: any(abs(at - one) < 1e-3 for one in refused_at)

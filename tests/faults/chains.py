@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.rows import Row
+from tests.faults.rows import Findings, Row
 from tests.processes import load
 from tests.processes.chain import Bus, Chain, Daemon, Till
 
@@ -152,7 +152,7 @@ def _run_one(chain: Chain, seed: int, part: Part, around: Around) -> Tally:
             if daemon is not None
         )
         tally.wrong.append(f"{type(error).__name__}: {error} ({steps}){logs}")
-    tally.accepted = chain.journal.accepted
+        tally.accepted = chain.journal.accepted
     tally.reconnects = sum(
         daemon.said().count("the connection is gone")
         for daemon in (chain.hub, *chain.tills.values())
@@ -160,20 +160,27 @@ def _run_one(chain: Chain, seed: int, part: Part, around: Around) -> Tally:
     return tally
 
 
-def judge(chain: Chain, tally: Tally) -> None:
-    """Let a chain finish all its work, and hold the journal against the databases."""
+def judge(chain: Chain, found: Findings, *, seconds: float = SETTLES_SECONDS) -> None:
+    """Let a chain finish all its work, and hold the journal against the databases.
+
+    Args:
+        chain: With everything running.
+        found: Is added to.
+        seconds: What has not arrived by then never will.
+    """
     try:
-        chain.wait_settled(seconds=SETTLES_SECONDS)
+        chain.wait_settled(seconds=seconds)
         chain.wait_online()
         load.finish(chain)
-        chain.wait_settled(seconds=SETTLES_SECONDS)
+        chain.wait_settled(seconds=seconds)
     except AssertionError as error:
-        tally.wrong.append(str(error))
+        found.wrong.append(str(error))
     account = chain.account()
-    tally.lost += account.lost
-    tally.twice += account.twice
-    tally.wrong += [
-        f"quarantine: {source}, {reason}"
+    found.accepted += chain.journal.accepted
+    found.lost += account.lost
+    found.twice += account.twice
+    found.wrong += [
+        f"put aside: {reason} of {source}"
         for source, reason in chain.rows("SELECT source, reason FROM quarantine")
     ]
 

@@ -4,6 +4,7 @@ All is settled before something is put back, so that nothing that was accepted m
 is said and not sent before a disk is replaced dies with it, and counts as that.
 """
 
+import contextlib
 import shutil
 import sqlite3
 import tempfile
@@ -23,6 +24,8 @@ from tests.processes.chain import Chain, Till
 STORES = ("S001", "S002", "S003")
 PATIENCE_SECONDS = 60.0
 RECOVERY_MOST_SECONDS = 20.0
+CLOSED_SECONDS = 10.0
+"""So long after all has arrived a device may take for open what it had closed before its copy."""
 ROUNDS = 36
 _CLOSED = {"done", "cannot", "cancelled", "expired"}
 _COMPANIONS = ("", "-wal")
@@ -342,6 +345,12 @@ class Copies:
     def judge(self, kind: str) -> None:
         """Nothing lost, nothing twice, nothing that was closed is open again, no bell for it."""
         chain, row = self.chain, self.row
+        with contextlib.suppress(AssertionError):  # told below, work by work
+            wait_until(
+                lambda: not self._unequal("closed"),
+                seconds=CLOSED_SECONDS,
+                what="all to hear what is closed",
+            )
         row.lost += [f"{kind}: {one}" for one in self._missing()]
         row.twice += [
             f"{kind}: {one}"

@@ -17,8 +17,9 @@ from storeagent.alerts import check_alert, encode_alert
 from storeagent.database import database_path, open_agent_database
 from storeagent.outbox import Outbox
 from storeagent.scripts import random_id
+from tests.faults.chains import judge
 from tests.faults.hooked import Hooked, name_of
-from tests.faults.network import judge, recovery, work
+from tests.faults.network import PATIENCE_SECONDS, recovery, work
 from tests.faults.rows import Row
 from tests.faults.watching import grew, resident_mib
 from tests.net.reach import HUB, ReachedChain
@@ -62,7 +63,7 @@ def duplicates(seed: int, share: float) -> Row:
             flood.strike(round(RECORDS * share) * (number + 1) // rounds)
             flood.look(number)
         row.times = flood.again
-        judge(chain, row)
+        judge(chain, row, seconds=PATIENCE_SECONDS)
         flood.judge()
         row.note = flood.note()
     return row

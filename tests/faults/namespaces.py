@@ -10,7 +10,14 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from tests.faults.network import HQ_NOTICES_SECONDS, SLACK_SECONDS, judge, recovery, work
+from tests.faults.chains import judge
+from tests.faults.network import (
+    HQ_NOTICES_SECONDS,
+    PATIENCE_SECONDS,
+    SLACK_SECONDS,
+    recovery,
+    work,
+)
 from tests.faults.rows import Row
 from tests.helpers.waiting import TIME_SCALE
 from tests.net.distant import HUB, DistantChain
@@ -44,7 +51,7 @@ def namespaces(seed: int, share: float) -> Row:
         while row.times < most:
             vanished += _partition(chain, draw, row, kinds, long=number % _LONG_EVERY == 1)
             number += 1
-        judge(chain, row)
+        judge(chain, row, seconds=PATIENCE_SECONDS)
     row.note = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     row.note += f"; {vanished} packets vanished"
     if not vanished:

@@ -14,11 +14,11 @@ from random import Random
 from typing import Any
 
 from hqconsole.hub_link import hub_link
+from tests.faults.chains import judge
 from tests.faults.rows import Row
 from tests.helpers.waiting import TIME_SCALE, wait_until
 from tests.net.proxy import Lane
 from tests.net.reach import HUB, KEEPALIVE_SECONDS, ReachedChain
-from tests.processes import load
 from tests.processes.chain import Chain
 
 STORES = ("S001", "S002", "S003", "S004")
@@ -87,7 +87,7 @@ def network(seed: int, share: float) -> Row:
             ReachedChain(Path(folder), stores, tls=tls) as chain,  # type: ignore[arg-type]
         ):
             partition(chain, draw, row, tally, times=max(6, round(most * share)))
-            judge(chain, row)
+            judge(chain, row, seconds=PATIENCE_SECONDS)
     row.note = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.kinds.items()))
     row.note += (
         f"; {tally.waiting} of them with something on its way; {tally.looks} looks at hq who"
@@ -98,25 +98,6 @@ def network(seed: int, share: float) -> Row:
         )
         row.note += f" (keepalive {KEEPALIVE_SECONDS} s)"
     return row
-
-
-def judge(chain: Chain, row: Row) -> None:
-    """Finish all work, wait until nothing is on its way, and hold the journal against the rest."""
-    try:
-        chain.wait_settled(seconds=PATIENCE_SECONDS)
-        chain.wait_online()
-        load.finish(chain)
-        chain.wait_settled(seconds=PATIENCE_SECONDS)
-    except AssertionError as error:
-        row.wrong.append(str(error))
-    account = chain.account()
-    row.lost += account.lost
-    row.twice += account.twice
-    row.accepted += chain.journal.accepted
-    row.wrong += [
-        f"put aside: {reason} of {source}"
-        for source, reason in chain.rows("SELECT source, reason FROM quarantine")
-    ]
 
 
 def partition(

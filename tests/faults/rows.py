@@ -4,9 +4,19 @@ import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 _GROWTH_BYTES = 24 * 1024 * 1024
 """What a process's memory may differ by between first and last sample: pools, not a leak."""
+
+
+class Findings(Protocol):
+    """Where the judge of a chain writes what it found; `Row` says what each is."""
+
+    accepted: int
+    lost: list[str]
+    twice: list[str]
+    wrong: list[str]
 
 
 @dataclass

@@ -147,7 +147,6 @@ def soak(seed: int, share: float) -> Row:
         row.wrong += judge_samples(memory_mib, watch.descriptors, watch.wal_mib)
         if chain.fleet is not None and chain.fleet.returncode is not None:
             row.wrong.append(f"the fleet has died: {chain.fleet.said()[-2000:]}")
-        tally.accepted = chain.journal.accepted
     row.times = kinds.pop("in all", 0)
     row.accepted = tally.accepted
     row.lost, row.twice = tally.lost, tally.twice

@@ -16,6 +16,7 @@ import pytest
 from storeagent import Agent
 from storeagent.scripts import Recorded
 from tests.faults import copies, network
+from tests.faults.chains import judge
 from tests.faults.copies import Copies
 from tests.faults.duplicates import Flood
 from tests.faults.network import Tally
@@ -137,7 +138,7 @@ def test_partitions_and_duplicates_lose_nothing_and_do_nothing_twice(
         for until in (4_000, 8_000):
             flood.strike(until)
             flood.look(until)
-        network.judge(chain, row)
+        judge(chain, row, seconds=network.PATIENCE_SECONDS)
         flood.judge()
         assert row.failures == []
         assert row.times >= 4
@@ -146,10 +147,9 @@ def test_partitions_and_duplicates_lose_nothing_and_do_nothing_twice(
         assert flood.again >= 8_000
 
         monkeypatch.setattr(Agent, "alert", _broken(Agent.alert))
-        monkeypatch.setattr(network, "PATIENCE_SECONDS", 1.0)
         for _ in range(2):
             network.work(chain, draw)
-        network.judge(chain, row)
+        judge(chain, row, seconds=1.0)
         assert len([one for one in row.lost if "alert" in one]) == 1
         assert len([one for one in row.twice if "alert" in one]) == 1
 
