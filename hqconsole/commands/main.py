@@ -26,6 +26,7 @@ main = CommandGroup(
             "cancel": (f"{_COMMANDS}.cancel:cancel", "Withdraw a directive."),
             "status": (f"{_COMMANDS}.status:status", "How far each directive is."),
             "who": (f"{_COMMANDS}.who:who", "Who has not (or who has)."),
+            "search": (f"{_COMMANDS}.search:search", "Find words in the whole history."),
         },
         "Who may what": {
             "operators": (f"{_COMMANDS}.operators:operators", "Who may do what here."),

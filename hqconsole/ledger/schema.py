@@ -428,9 +428,26 @@ CREATE TABLE saved_audience (
 ) WITHOUT ROWID;
 """
 
+_SEARCH = """
+-- Full-text search: see `search`. Derived from all the rest, and made anew at will; `searched.no` is
+-- the row of `search_words`, which keeps words and no texts.
+CREATE TABLE searched (
+    no INTEGER PRIMARY KEY,
+    source INTEGER NOT NULL,                 -- `search.Source`
+    source_no INTEGER NOT NULL,
+    at REAL NOT NULL,
+    version INTEGER,                         -- of a directive: the sum of its document
+    unsent INTEGER NOT NULL DEFAULT 0        -- its text may still change
+);
+CREATE INDEX searched_unsent ON searched (no) WHERE unsent = 1;
+CREATE VIRTUAL TABLE search_words USING fts5 (title, text, content = '', tokenize = 'ascii');
+CREATE INDEX doc_decisions ON doc (no) WHERE kind IN ('cancel', 'remind');
+"""
+
 MIGRATIONS = (
     Migration("first tables", _FIRST),
     Migration("identities", _IDENTITIES),
     Migration("sums", _SUMS, sums=("doc", "channel", "channel_log")),
     Migration("lifecycles of directives", _LIFECYCLES),
+    Migration("full-text search", _SEARCH),
 )

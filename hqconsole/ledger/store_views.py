@@ -10,7 +10,7 @@ from typing import Any
 
 from buswire.signing import key_id
 from hqconsole.audience import Mailbox
-from hqconsole.ledger.views import serves
+from hqconsole.ledger.presence import serves
 
 STORES = (
     "SELECT store.id, store.name, store.region, store.city, store.timezone, store.closed_at,"
@@ -155,6 +155,11 @@ def has_store(connection: sqlite3.Connection, store: str) -> bool:
     """Whether the roster has, or had, this store."""
     found = connection.execute("SELECT 1 FROM store WHERE id = ?", (store,)).fetchone()
     return found is not None
+
+
+def store_ids(connection: sqlite3.Connection) -> list[str]:
+    """Every store that the roster has, or had."""
+    return [str(row[0]) for row in connection.execute("SELECT id FROM store ORDER BY id")]
 
 
 def open_stores(connection: sqlite3.Connection) -> int:
