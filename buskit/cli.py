@@ -1,6 +1,7 @@
 """What all command lines share: lazy commands in sections, errors with hints, common options.
 
-Owns how a command is found and how its failures look. Must not know any command.
+Owns how a command is found and how its failures look. Must not know any command, nor in which
+language its group speaks: a group that speaks several says so by `words`.
 
 Invariants:
 - The module of a command is imported when that command runs, and not for the list of commands.
@@ -21,6 +22,7 @@ import click
 
 from buskit.terminal import printable
 from buswire.errors import BusError
+from buswire.phrases import phrase
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,6 +46,13 @@ class CommandGroup(click.Group):
             for commands in self.sections.values()
             for name, (target, _) in commands.items()
         }
+
+    def words(self, text: str) -> str:
+        """Return `text`, which is ours, in the reader's language, where a group has one.
+
+        Asked before click puts its own words together, too.
+        """
+        return text
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands in the order of the sections."""
@@ -69,16 +78,24 @@ class CommandGroup(click.Group):
             import difflib  # noqa: PLC0415 - only a typing error pays for it
 
             near = difflib.get_close_matches(name, self.list_commands(ctx))
-            also = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise click.UsageError(f"there is no command {name!r}{also}", ctx)
+            said = phrase("there is no command {name!r}", name=name)
+            if near:
+                said = phrase(
+                    "there is no command {name!r}; did you mean {near}?",
+                    name=name,
+                    near=self.words(phrase(" or ")).join(near),
+                )
+            raise click.UsageError(self.words(said), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections, without importing what is in them."""
         for title, commands in self.sections.items():
             if commands:
-                with formatter.section(title):
-                    formatter.write_dl([(name, line) for name, (_, line) in commands.items()])
+                with formatter.section(self.words(title)):
+                    formatter.write_dl(
+                        [(name, self.words(line)) for name, (_, line) in commands.items()]
+                    )
         if any(name not in self._targets for name in self.commands):
             super().format_commands(ctx, formatter)
 
@@ -113,23 +130,25 @@ class CommandGroup(click.Group):
         except (KeyboardInterrupt, click.Abort):
             return 130
         except click.UsageError as error:
+            self.words("")  # what click says of it is put together below
             if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later: it is the help
                 error.show()
                 return error.exit_code
             path = error.ctx.command_path if error.ctx is not None else self.name
-            show_error(error.format_message().rstrip("."), f"{path} --help")
+            said = error.format_message().rstrip(".\u3002")
+            show_error(said, f"{path} --help", words=self.words)
             return error.exit_code
         except click.ClickException as error:
-            show_error(error.format_message())
+            show_error(error.format_message(), words=self.words)
             return error.exit_code
         except BusError as error:
-            show_error(str(error), error.hint)
+            show_error(_cause(error), error.hint, words=self.words)
             return error.exit_code
         except OSError as error:
             # With a file name it is about something the person named; without, it is our bug.
             if error.filename is None:
                 raise
-            show_error(f"{error.filename}: {error.strerror}")
+            show_error(f"{error.filename}: {error.strerror}", words=self.words)
             return 1
         except Exception as error:
             if type(error).__module__ != "sqlite3":
@@ -139,7 +158,7 @@ class CommandGroup(click.Group):
             cause = explained(error, "the database")
             if not isinstance(cause, DatabaseError):
                 raise
-            show_error(str(cause), cause.hint)
+            show_error(_cause(cause), cause.hint, words=self.words)
             return cause.exit_code
         return code if isinstance(code, int) else 0
 
@@ -151,14 +170,28 @@ def _silence_stdout() -> None:
     os.close(nowhere)
 
 
-def show_error(message: str, hint: str | None = None) -> None:
-    """Write an error, and what to do about it, to standard error."""
-    lines = [f"error: {printable(message, keep_newlines=True)}"]
+def _cause(error: BusError) -> str:
+    """The error's message as it was given; `str` would make a phrase plain text."""
+    return error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+
+
+def show_error(
+    message: str, hint: str | None = None, *, words: Callable[[str], str] = lambda text: text
+) -> None:
+    """Write an error, and what to do about it, to standard error.
+
+    Args:
+        message: The cause.
+        hint: What mends it.
+        words: Puts what is ours into the reader's language.
+    """
+    label = words(phrase("error: "))
+    lines = [printable(words(message), keep_newlines=True)]
     if hint:
-        lines.append(f"hint: {printable(hint, keep_newlines=True)}")
+        lines.append(words(phrase("hint: ")) + printable(words(hint), keep_newlines=True))
     if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
-        lines[0] = click.style("error:", fg="red", bold=True) + lines[0].removeprefix("error:")
-    click.echo("\n".join(lines), err=True)
+        label = click.style(label, fg="red", bold=True)
+    click.echo(label + "\n".join(lines), err=True)
 
 
 def json_option(command: F) -> F:

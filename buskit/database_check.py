@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from buskit.database_errors import DatabaseDamaged, DatabaseForeign, DatabaseMissing
 from buskit.migrations import Migration, apply_migration, columns_under_sum
 from buskit.row_sums import SUM, row_sum
+from buswire.phrases import phrase
 
 _SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
 
@@ -31,7 +32,8 @@ class Guard:
 
     def damaged(self, how: str) -> DatabaseDamaged:
         """Make the error that says so, for whoever found it in a row."""
-        return DatabaseDamaged(f"{self.what} is damaged: {how}", hint=self.hint)
+        said = phrase("{what} is damaged: {cause}", what=self.what, cause=how)
+        return DatabaseDamaged(said, hint=self.hint)
 
     def gone(self, error: DatabaseMissing | DatabaseForeign) -> DatabaseDamaged:
         """Make the error that says so of a file that must have been there."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from buskit.errors import KitError
+from buswire.phrases import phrase
 
 DAMAGED_HINT = "keep the file for inspection and put the last backup in its place"
 
@@ -73,31 +74,37 @@ def translate(
     label = named(what, path)
     if code is None:
         if "decode to UTF-8" in str(error):  # Python's word for a text that is none
-            raise DatabaseDamaged(f"{label} is damaged: {error}", hint=hint_damaged) from error
+            raise _damaged(label, error, hint_damaged) from error
         raise error
     primary = code & 0xFF
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         raise DatabaseBusy(
-            f"{label} is locked by another program: {error}",
-            hint="close other programs that have this file open, and try again",
+            phrase("{what} is locked by another program: {cause}", what=label, cause=error),
+            hint=phrase("close other programs that have this file open, and try again"),
         ) from error
     if primary == sqlite3.SQLITE_FULL:
         raise DatabaseFull(
-            f"no room left for {label}: nothing of this change was kept",
-            hint="free space on that disk, and try again",
+            phrase("no room left for {what}: nothing of this change was kept", what=label),
+            hint=phrase("free space on that disk, and try again"),
         ) from error
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         if refused := _refusal_to_read(path):
             raise DatabaseFailed(
-                f"{label} cannot be read: {refused.strerror or refused}",
-                hint="look at the disk, it fails; what is on it may be unharmed",
+                phrase(
+                    "{what} cannot be read: {cause}",
+                    what=label,
+                    cause=refused.strerror or refused,
+                ),
+                hint=phrase("look at the disk, it fails; what is on it may be unharmed"),
             ) from error
-        raise DatabaseDamaged(f"{label} is damaged: {error}", hint=hint_damaged) from error
+        raise _damaged(label, error, hint_damaged) from error
     if primary in _IO_CODES:
         name = getattr(error, "sqlite_errorname", code)
         raise DatabaseFailed(
-            f"{label} cannot be read or written: {error} ({name})",
-            hint="look at the disk and at the rights of the file and its folder",
+            phrase(
+                "{what} cannot be read or written: {cause}", what=label, cause=f"{error} ({name})"
+            ),
+            hint=phrase("look at the disk and at the rights of the file and its folder"),
         ) from error
     raise error
 
@@ -140,14 +147,23 @@ def translate_os(error: OSError, what: str, path: Path | None) -> NoReturn:
     """Raise the `DatabaseError` for what the system said about the file itself."""
     if error.errno in _NO_ROOM:
         raise DatabaseFull(
-            f"no room left for {named(what, path)}", hint="free space on that disk, and try again"
+            phrase("no room left for {what}", what=named(what, path)),
+            hint=phrase("free space on that disk, and try again"),
         ) from error
     raise DatabaseFailed(
-        f"{named(what, path)} cannot be read or written: {error.strerror or error}",
-        hint="look at the disk and at the rights of the file and its folder",
+        phrase(
+            "{what} cannot be read or written: {cause}",
+            what=named(what, path),
+            cause=error.strerror or error,
+        ),
+        hint=phrase("look at the disk and at the rights of the file and its folder"),
     ) from error
+
+
+def _damaged(label: str, error: sqlite3.Error, hint: str) -> DatabaseDamaged:
+    return DatabaseDamaged(phrase("{what} is damaged: {cause}", what=label, cause=error), hint=hint)
 
 
 def named(what: str, path: Path | None) -> str:
     """Return how errors name a database: what it is, and where."""
-    return what if path is None else f"{what} ({path})"
+    return what if path is None else phrase("{what} ({path})", what=what, path=path)

@@ -21,6 +21,7 @@ from buskit.database_errors import (
     named,
 )
 from buskit.migrations import Migration
+from buswire.phrases import phrase
 
 MEMORY = ":memory:"
 
@@ -58,7 +59,9 @@ def require_file(path: Path, what: str, hint_create: str, *, create: bool) -> No
         mode = path.stat().st_mode
     except FileNotFoundError:
         if not create:
-            raise DatabaseMissing(f"{what} does not exist yet ({path})", hint=hint_create) from None
+            raise DatabaseMissing(
+                phrase("{what} does not exist yet ({path})", what=what, path=path), hint=hint_create
+            ) from None
         with contextlib.suppress(FileExistsError):  # another process was quicker, which is as good
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         return

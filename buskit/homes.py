@@ -14,6 +14,7 @@ from typing import Any
 
 from buskit.errors import KitError
 from buskit.files import make_folder, write_atomically
+from buswire.phrases import phrase
 
 __all__ = [
     "HomeError",
@@ -81,7 +82,9 @@ def read_settings(path: Path, *, hint_create: str | None = None) -> dict[str, An
     try:
         return tomllib.loads(path.read_bytes().decode())
     except FileNotFoundError:
-        raise HomeError(f"there are no settings at {path}", hint=hint_create) from None
+        raise HomeError(
+            phrase("there are no settings at {path}", path=path), hint=hint_create
+        ) from None
     except OSError as error:
         raise HomeError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

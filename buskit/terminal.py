@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from buswire.phrases import phrase
+
 # Control characters; marks that reorder text or cannot be seen; separators of lines; surrogates.
 # Joiners (200c, 200d) and the plain direction marks stay: several scripts cannot do without.
 _HARMFUL = re.compile(
@@ -68,12 +70,13 @@ def _columns(character: str) -> int:
 
 def ago(seconds: float) -> str:
     """Return how long ago something was, in one unit, such as "5 min ago"."""
-    if seconds < 1:
-        return "just now"
-    for unit_seconds, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"), (1, "s")):
-        if seconds >= unit_seconds:
-            return f"{int(seconds // unit_seconds)} {unit} ago"
-    return "just now"
+    if seconds >= _DAY:
+        return phrase("{n} d ago", n=int(seconds // _DAY))
+    if seconds >= _HOUR:
+        return phrase("{n} h ago", n=int(seconds // _HOUR))
+    if seconds >= _MINUTE:
+        return phrase("{n} min ago", n=int(seconds // _MINUTE))
+    return phrase("{n} s ago", n=int(seconds)) if seconds >= 1 else phrase("just now")
 
 
 def clock(unix_at: float | None) -> str:

@@ -155,6 +155,53 @@ class Agent:
             data = statements.inbox.directive_data(item.delivery.directive)
         return words.as_dict(item, zone, time.time(), data=data or b"{}")
 
+    def find(self, work: str | int) -> dict[str, Any]:
+        """One piece of work without its text; raises as `show`."""
+        found = self.show(work)
+        del found["body"]
+        return found
+
+    def news(self) -> list[dict[str, Any]]:
+        """Work that was closed by others, and that nobody here was told of: the latest first.
+
+        That is what head office withdrew, replaced or closed, and what another device of the store
+        finished. Each as in `inbox`, with `replacement`: what stands in for it, or None. Owed next:
+        `tell`.
+        """
+        from storeagent import work as words  # noqa: PLC0415 - as in `inbox`
+        from storeagent.inbox_news import News  # noqa: PLC0415 - likewise
+
+        now_at = time.time()
+        with self._working() as database:
+            statements = self._staff(database)
+            zone = words.zone_of(statements.facts().timezone)
+            found = []
+            for item in News(database).items():
+                row = words.as_dict(item, zone, now_at)
+                new = item.superseded_by
+                standing = statements.inbox.items_with_prefix(new, 1) if new else []
+                row["replacement"] = words.as_dict(standing[0], zone, now_at) if standing else None
+                found.append(row)
+        return found
+
+    def tell(self, news: Sequence[Mapping[str, Any]]) -> None:
+        """Note that somebody was told of this news; idempotent.
+
+        What happened to a piece of work since `news` was asked is news still.
+        """
+        from storeagent.inbox_news import News  # noqa: PLC0415 - as in `inbox`
+
+        told = {(row["directive"], row["role"], row["changed_at"]) for row in news}
+        if not told:
+            return
+        with self._working() as database, database.write():
+            known = News(database)
+            known.tell(
+                item
+                for item in known.items()
+                if (item.delivery.directive, item.delivery.role, item.delivery.changed_at) in told
+            )
+
     def facts(self) -> "StoreFacts":
         """What head office says about this store: name, region, time zone."""
         with self._working() as database:
@@ -197,10 +244,18 @@ class Agent:
         """
         return self._about(work, lambda say, d, r: say.done(d, r, note=note, by=by or self._by))
 
-    def cannot(self, work: str | int, *, reason: str, by: str = "") -> "Said":
-        """Say that the store cannot do it, and why."""
+    def cannot(self, work: str | int, *, reason: str = "", code: str = "", by: str = "") -> "Said":
+        """Say that the store cannot do it, and why.
+
+        Args:
+            work: A number of the list, or part of an id.
+            reason: Why, in the store's own words; needed where head office offers no reasons.
+            code: One of those that it offers (`reasons` of the work); needed where it does.
+            by: Who says it.
+        """
         return self._about(
-            work, lambda say, d, r: say.cannot(d, r, reason=reason, by=by or self._by)
+            work,
+            lambda say, d, r: say.cannot(d, r, reason=reason, code=code, by=by or self._by),
         )
 
     def reply(self, work: str | int, text: str, *, by: str = "") -> Recorded:

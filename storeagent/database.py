@@ -23,6 +23,7 @@ from buskit.database import (
     open_database,
 )
 from buskit.database_check import Guard
+from buswire.phrases import phrase
 
 APPLICATION_ID = 0x53424131  # "SBA1"
 FILE_NAME = "agent.db"
@@ -210,18 +211,34 @@ CREATE TABLE withdrawn (
     PRIMARY KEY (directive, role)
 ) WITHOUT ROWID;
 CREATE INDEX withdrawn_day ON withdrawn (day);
+
+-- Work that is here was taken by a program without reminders: they are still to be planned.
+INSERT INTO meta (key, value) SELECT 'reminders_zone', '?' WHERE EXISTS (SELECT 1 FROM delivery);
+"""
+
+_FIFTH = """
+-- Closings that staff were told of, by the moment of the closing as its delivery has it.
+CREATE TABLE told (
+    directive TEXT NOT NULL,
+    role TEXT NOT NULL,
+    changed_at REAL NOT NULL,
+    PRIMARY KEY (directive, role)
+) WITHOUT ROWID;
+-- What was closed before there was news is none.
+INSERT INTO told SELECT directive, role, changed_at FROM delivery WHERE open = 0;
 """
 
 MIGRATIONS = (
     Migration("outbox, inbox and what the protocol remembers", _FIRST),
     Migration("the seals of HQ's documents", _SECOND),
     Migration("sums of rows, against damage", _THIRD, sums=_SUMMED),
-    Migration("reminders and proofs of withdrawal", _FOURTH, sums=("delivery",)),
+    Migration("reminders and proofs of withdrawal", _FOURTH, sums=("delivery", "meta")),
+    Migration("closings that staff were told of", _FIFTH),
 )
 
 
-WHAT = "the agent's database"
-HINT_DAMAGED = (
+WHAT = phrase("the agent's database")
+HINT_DAMAGED = phrase(
     "start the daemon, storeagent run: it sets the file aside, saves from it what can be read, and "
     "gets the rest from head office; nothing can be recorded before"
 )
@@ -257,7 +274,7 @@ def open_agent_database(
             MIGRATIONS,
             application_id=APPLICATION_ID,
             what=WHAT,
-            hint_create="ask head office for a bundle, then: storeagent join BUNDLE",
+            hint_create=phrase("ask head office for a bundle, then: storeagent join BUNDLE"),
             create=create,
             busy_seconds=busy_seconds,
             any_thread=any_thread,

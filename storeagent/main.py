@@ -2,12 +2,12 @@
 
 import click
 
-from buskit.cli import CommandGroup
+from storeagent.commands.speaking import SpeakingGroup
 
 _COMMANDS = "storeagent.commands"
 
 
-class _WithFleet(CommandGroup):
+class _WithFleet(SpeakingGroup):
     """Knows one command that no list shows: it is for demonstrations and load, not for stores."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -31,6 +31,7 @@ main = _WithFleet(
         "  storeagent done 2 --by Ana          say that it is done\n"
         "  storeagent cannot 3 --reason 'no ladder'\n"
     ),
+    staff=("inbox", "show", "read", "start", "done", "cannot", "reply", "status"),
     context_settings={"help_option_names": ["-h", "--help"]},
     sections={
         "Work": {

@@ -29,6 +29,7 @@ from buskit.database_opening import connect
 from buskit.files import replace, sync_folder
 from buskit.locks import FileLock, LockBusy
 from buswire.messages import LOGS, Log, Trouble, encode_data
+from buswire.phrases import Phrase, phrase
 from storeagent.database import WHAT, database_path, open_agent_database
 from storeagent.database_salvage import SavedLog, salvage
 from storeagent.limits import Limits
@@ -61,18 +62,20 @@ class Mended(NamedTuple):
     open_ended: bool
     """Whether more may be lost than is known of."""
 
-    def words(self) -> str:
+    def words(self) -> Phrase:
         """It in a sentence or two."""
-        lost = sum(self.lost.values())
-        text = "the database was damaged"
+        what = phrase("the database was damaged")
         if self.kept:
-            text += f" and is set aside as {self.kept}"
-        text += (
-            f"; of the entries that waited for head office {sum(self.saved.values())} were saved"
-            f" and {lost} may be lost"
+            what = phrase("the database was damaged and is set aside as {file}", file=self.kept)
+        text = phrase(
+            "{what}; of the entries that waited for head office {saved} were saved and {lost} may "
+            "be lost",
+            what=what,
+            saved=sum(self.saved.values()),
+            lost=sum(self.lost.values()),
         )
         if self.open_ended:
-            text += ", or more: its end could not be read"
+            return phrase("{said}, or more: its end could not be read", said=text)
         return text
 
     def detail(self) -> str:

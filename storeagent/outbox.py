@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from buskit.database import Database
 from buskit.row_sums import row_sum
+from buswire.phrases import phrase
 from storeagent.database import damaged, require_sum
 from storeagent.errors import OutboxFull
 from storeagent.limits import Limits
@@ -145,10 +146,19 @@ class Outbox:
             return Added(known, new=False)
         rows, size_bytes = self.backlog(log)
         raise OutboxFull(
-            f"the outbox is full: {rows} entries with {size_bytes / 1e6:.1f} MB wait for HQ "
-            f"in the log {log}, {most_rows} entries or {most_bytes / 1e6:.1f} MB are the most",
-            hint="nothing was recorded; see `storeagent status` for why nothing gets through, "
-            "and try again when the backlog is smaller",
+            phrase(
+                "the outbox is full: {rows} entries with {size:.1f} MB wait for HQ in the log "
+                "{log}, {most_rows} entries or {most:.1f} MB are the most",
+                rows=rows,
+                size=size_bytes / 1e6,
+                log=log,
+                most_rows=most_rows,
+                most=most_bytes / 1e6,
+            ),
+            hint=phrase(
+                "nothing was recorded; see `storeagent status` for why nothing gets through, "
+                "and try again when the backlog is smaller"
+            ),
         )
 
     def refuse_when_disk_low(self) -> None:
@@ -163,9 +173,14 @@ class Outbox:
         free_bytes = _free_bytes(str(self._folder))
         if free_bytes < self.limits.least_free_bytes:
             raise OutboxFull(
-                f"the disk is nearly full: {free_bytes / 1e6:.0f} MB are free at {self._folder} "
-                f"and {self.limits.least_free_bytes / 1e6:.0f} MB must stay free",
-                hint="nothing was recorded; free space on that disk and try again",
+                phrase(
+                    "the disk is nearly full: {free:.0f} MB are free at {folder} and {least:.0f} "
+                    "MB must stay free",
+                    free=free_bytes / 1e6,
+                    folder=self._folder,
+                    least=self.limits.least_free_bytes / 1e6,
+                ),
+                hint=phrase("nothing was recorded; free space on that disk and try again"),
             )
         self._look_at = now + _LOOK_SECONDS
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from buskit.database import Database
+from buswire.phrases import phrase
 from storeagent.alerts import check_alert, encode_alert
 from storeagent.errors import InvalidEntry
 from storeagent.limits import Limits
@@ -97,7 +98,7 @@ class Scripts:
                 `DatabaseFailed`.
         """
         checked = check_alert(kind, fields)
-        check_line("the name of who says it", by)
+        check_line(phrase("the name of who says it"), by)
         data = encode_alert(kind, checked, note=note, by=by)
         if key is None:
             record_id = self._new_id()
@@ -163,4 +164,11 @@ def check_line(what: str, text: str) -> None:
         InvalidEntry: It is.
     """
     if len(text) > _LINE_CHARACTERS:
-        raise InvalidEntry(f"{what} has {len(text)} characters, {_LINE_CHARACTERS} are the most")
+        raise InvalidEntry(
+            phrase(
+                "{what} has {n} characters, {most} are the most",
+                what=what,
+                n=len(text),
+                most=_LINE_CHARACTERS,
+            )
+        )

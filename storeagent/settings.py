@@ -12,19 +12,23 @@ from typing import Any
 from buswire.device import Timing
 from buswire.errors import WireError
 from buswire.names import identifier, new_identifier
+from buswire.phrases import phrase
 from buswire.topics import DEFAULT_ROOT, Identity, Topics
 from storeagent.errors import AgentError
+from storeagent.language import LANGUAGES, known_language
 from storeagent.limits import SETTINGS_NAME, Limits
 
 LOCK_NAME = "daemon.lock"
 STATUS_NAME = "daemon.json"
 DRAFT_NAME = "join.key"
 """What a device has drawn while it joins; see `join_home`."""
-HINT_CREATE = (
+HINT_CREATE = phrase(
     "ask head office for a bundle (hq device add STORE DEVICE), then: storeagent join BUNDLE"
 )
 
-_HINT_GO_ON = "it had begun to join: say `storeagent join BUNDLE` again with the same bundle"
+_HINT_GO_ON = phrase(
+    "it had begun to join: say `storeagent join BUNDLE` again with the same bundle"
+)
 
 DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 
@@ -69,6 +73,8 @@ class AgentSettings:
     hook: HookSettings | None = None
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
+    language: str = ""
+    """Which language staff read, such as zh or en; that of the locale where it is not set."""
     silence_seconds: float = 900.0
     """After so long without a welcome, staff are told that head office is not heard."""
 
@@ -112,7 +118,7 @@ def parse_settings(raw: Mapping[str, Any]) -> AgentSettings:
         WireError: A name that cannot stand in a topic.
     """
     tables = {"link", "hook", "limits", "timing"}
-    _refuse_unknown(raw, {"store", "device", "roles", "brokers", *tables}, "")
+    _refuse_unknown(raw, {"store", "device", "roles", "brokers", "language", *tables}, "")
     link = _table(raw, "link")
     known = {"root", "username", "password", "ca_file", "qos", "keepalive_seconds"}
     _refuse_unknown(link, known | {"reconnect_most_seconds"}, "link.")
@@ -136,6 +142,7 @@ def parse_settings(raw: Mapping[str, Any]) -> AgentSettings:
         hook=_hook(_table(raw, "hook")),
         limits=_numbers(Limits, _table(raw, "limits"), "limits."),
         timing=_numbers(Timing, timing, "timing."),
+        language=_language(raw),
         silence_seconds=_typed(silence, "silence_seconds", float, 900.0, "timing."),
     )
     if settings.silence_seconds <= 0:
@@ -155,12 +162,21 @@ def as_toml(settings: AgentSettings) -> dict[str, Any]:
         "roles": list(settings.roles),
         "brokers": list(settings.brokers),
     }
+    if settings.language:
+        written["language"] = settings.language
     if settings.root != DEFAULT_ROOT:
         written["link"] = {"root": settings.root}
     if settings.hook is not None:
         command = settings.hook.command
         written["hook"] = {"command": command if isinstance(command, str) else list(command)}
     return written
+
+
+def _language(raw: Mapping[str, Any]) -> str:
+    language: str = _typed(raw, "language", str, "", "")
+    if language and known_language(language) is None:
+        raise SettingsError(f"language is {language!r}", hint=f"known are {', '.join(LANGUAGES)}")
+    return language
 
 
 def _hook(table: Mapping[str, Any]) -> HookSettings | None:

@@ -7,6 +7,8 @@ where a welcome comes from. Time is monotonic: the clocks of tills are wrong.
 
 from datetime import datetime, tzinfo
 
+from buswire.phrases import Phrase, phrase
+
 
 class Silence:
     """Watches for how long HQ has not answered."""
@@ -34,7 +36,7 @@ class Silence:
         return was != self.silent
 
 
-def not_heard_words(last_at: float | None, *, now_at: float, zone: tzinfo | None) -> str:
+def not_heard_words(last_at: float | None, *, now_at: float, zone: tzinfo | None) -> Phrase:
     """Say since when HQ has not been heard: a time of today, or a day and a time.
 
     Args:
@@ -43,10 +45,10 @@ def not_heard_words(last_at: float | None, *, now_at: float, zone: tzinfo | None
         zone: Of the store; None for this machine's.
     """
     if last_at is None:
-        return "HQ never heard"
+        return phrase("HQ never heard")
     try:
         last, now = datetime.fromtimestamp(last_at, zone), datetime.fromtimestamp(now_at, zone)
     except (OverflowError, ValueError, OSError):  # a clock may say anything
-        return "HQ not heard for a long time"
+        return phrase("HQ not heard for a long time")
     shown = f"{last:%H:%M}" if last.date() == now.date() else f"{last:%Y-%m-%d %H:%M}"
-    return f"HQ not heard since {shown}"
+    return phrase("HQ not heard since {moment}", moment=shown)

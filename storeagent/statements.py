@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from buskit.database import Database
 from buswire.errors import WireError
 from buswire.messages import Receipt, Reply, StoreFacts, encode_data
+from buswire.phrases import phrase
 from buswire.states import STORE_RANK, State
 from storeagent.delivery import Delivery, Item
 from storeagent.errors import InvalidEntry, NoSuchWork
@@ -103,25 +104,27 @@ class Statements(Scripts):
         codes = [one.code for one in self.inbox.terms(directive).reasons]
         if codes and code not in codes:
             raise InvalidEntry(
-                f"{code[:40]!r} is none of head office's reasons"
+                phrase("{code!r} is none of head office's reasons", code=code[:40])
                 if code
-                else "a reason is needed, one of head office's",
-                hint=f"choose one: --code {' | '.join(codes)}",
+                else phrase("a reason is needed, one of head office's"),
+                hint=phrase("choose one: --code {codes}", codes=" | ".join(codes)),
             )
         if code and not codes:
             raise InvalidEntry(
-                "head office offers no reasons for this one",
-                hint="say why in your own words: --reason TEXT",
+                phrase("head office offers no reasons for this one"),
+                hint=phrase("say why in your own words: --reason TEXT"),
             )
         if not code and not reason.strip():
-            raise InvalidEntry("a reason is needed", hint="say why, in a line: --reason TEXT")
+            raise InvalidEntry(
+                phrase("a reason is needed"), hint=phrase("say why, in a line: --reason TEXT")
+            )
         return self._say(directive, role, State.CANNOT, by=by, reason=reason, code=code)
 
     def reply(self, directive: str, role: str, *, text: str, by: str = "") -> Recorded:
         """Answer in the directive's thread; raises as `done`. Each call is a new answer."""
         if not text.strip():
-            raise InvalidEntry("the reply is empty")
-        check_line("the name of who says it", by)
+            raise InvalidEntry(phrase("the reply is empty"))
+        check_line(phrase("the name of who says it"), by)
         record_id = self._new_id()
         data = _encoded(Reply(directive=directive, role=role, text=text, by=by))
         with self._database.write():
@@ -144,14 +147,19 @@ class Statements(Scripts):
             found = self.inbox.items_with_prefix(reference)
         if not found:
             raise NoSuchWork(
-                f"there is no work {reference[:40]!r} here",
-                hint="see the numbers: storeagent inbox (or with --all)",
+                phrase("there is no work {reference!r} here", reference=reference[:40]),
+                hint=phrase("see the numbers: storeagent inbox (or with --all)"),
             )
         if len(found) > 1:
             raise NoSuchWork(
-                f"{reference[:40]!r} means several: "
-                + ", ".join(f"{item.delivery.number} ({item.delivery.role})" for item in found),
-                hint="use the number: storeagent inbox --all",
+                phrase(
+                    "{reference!r} means several: {which}",
+                    reference=reference[:40],
+                    which=", ".join(
+                        f"{item.delivery.number} ({item.delivery.role})" for item in found
+                    ),
+                ),
+                hint=phrase("use the number: storeagent inbox --all"),
             )
         return found[0]
 
@@ -172,8 +180,8 @@ class Statements(Scripts):
         code: str = "",
         note: str = "",
     ) -> Said:
-        check_line("the name of who says it", by)
-        check_line("the reason", reason)
+        check_line(phrase("the name of who says it"), by)
+        check_line(phrase("the reason"), reason)
         data = _encoded(
             Receipt(
                 directive=directive,
@@ -220,8 +228,12 @@ class Statements(Scripts):
         delivery = self.inbox.delivery(directive, role)
         if delivery is None:
             raise NoSuchWork(
-                f"directive {directive[:32]!r} is not here for the role {role[:64]!r}",
-                hint="see what is here: storeagent inbox --all",
+                phrase(
+                    "directive {directive!r} is not here for the role {role!r}",
+                    directive=directive[:32],
+                    role=role[:64],
+                ),
+                hint=phrase("see what is here: storeagent inbox --all"),
             )
         return delivery
 

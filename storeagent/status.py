@@ -14,6 +14,7 @@ from buskit.files import write_atomically
 from buskit.locks import FileLock
 from buskit.secrets import SecretError
 from buswire.messages import LOGS
+from buswire.phrases import phrase, phrases
 from buswire.signing import PublicKey, fingerprint
 from buswire.trust import Trusted
 from storeagent.database import database_path, open_agent_database
@@ -208,23 +209,31 @@ def _notices(found: dict[str, Any], least_free_bytes: int) -> list[str]:
         zone = zone_of(found["timezone"])
         notices.append(not_heard_words(found["last_welcome_at"], now_at=found["at"], zone=zone))
     if not daemon["running"]:
-        notices.append("the daemon is not running, so nothing is sent; start it: storeagent run")
+        notices.append(
+            phrase("the daemon is not running, so nothing is sent; start it: storeagent run")
+        )
     if daemon["problem"]:
         notices.append(daemon["problem"])
     if daemon["running"] and not daemon["connected"] and daemon["failure"]:
-        notices.append(f"no connection: {daemon['failure']}")
+        notices.append(phrase("no connection: {cause}", cause=daemon["failure"]))
         if any(word in daemon["failure"].lower() for word in _NOT_LET_IN):
             notices.append(
-                "the broker does not know this device by its password: head office may have "
-                "revoked it, or let it join elsewhere. To let it in again: hq device rotate "
-                f"{found['device']} there, then here: storeagent join BUNDLE"
+                phrase(
+                    "the broker does not know this device by its password: head office may have "
+                    "revoked it, or let it join elsewhere. To let it in again: hq device rotate "
+                    "{device} there, then here: storeagent join BUNDLE",
+                    device=found["device"],
+                )
             )
     if daemon["refused"]:
-        notices.append(f"the broker refuses: {', '.join(daemon['refused'])}")
+        notices.append(phrase("the broker refuses: {topics}", topics=", ".join(daemon["refused"])))
     free_bytes = _free_bytes(found["home"])
     if free_bytes is not None and free_bytes < least_free_bytes:
         notices.append(
-            f"the disk is nearly full: {free_bytes / 1e6:.0f} MB are free, new entries are refused"
+            phrase(
+                "the disk is nearly full: {free:.0f} MB are free, new entries are refused",
+                free=free_bytes / 1e6,
+            )
         )
     for log, backlog in found["backlog"].items():
         share = max(
@@ -232,30 +241,54 @@ def _notices(found: dict[str, Any], least_free_bytes: int) -> list[str]:
             backlog["bytes"] / max(backlog["bytes_limit"], 1),
         )
         if share >= 1:
-            notices.append(f"the outbox is full (log {log}): new entries are refused")
+            notices.append(
+                phrase("the outbox is full (log {log}): new entries are refused", log=log)
+            )
         elif share > 0.8:
-            notices.append(f"the outbox (log {log}) is {share:.0%} full")
+            notices.append(
+                phrase("the outbox (log {log}) is {share:.0%} full", log=log, share=share)
+            )
     notices += [
-        f"head office says that {lost['entries']} entries of this device (log {lost['log']}) "
-        "may have been lost with an earlier disk"
+        phrase(
+            "head office says that {n} entries of this device (log {log}) may have been lost with "
+            "an earlier disk",
+            n=lost["entries"],
+            log=lost["log"],
+        )
         for lost in found["lost"]
     ]
     if found["damage"]:
         notices.append(
-            f"{found['damage']['words']}; take that file away when nobody needs it any more"
+            phrase(
+                "{what}; take that file away when nobody needs it any more",
+                what=found["damage"]["words"],
+            )
         )
     if found["unsure"]:
-        notices.append(f"{found['unsure']} pieces of work are being asked about at head office")
+        notices.append(
+            phrases(
+                "{n} piece of work is being asked about at head office",
+                "{n} pieces of work are being asked about at head office",
+                found["unsure"],
+            )
+        )
     if found["aside"]:
         notices.append(
-            f"{found['aside']} things from head office could not be used and are kept aside; "
-            f"the latest: {found['asides'][0]['what']}"
+            phrase(
+                "{n} things from head office could not be used and are kept aside; the latest: "
+                "{what}",
+                n=found["aside"],
+                what=found["asides"][0]["what"],
+            )
         )
     if found["hook_failures"]:
         latest = found["hook_failures"][0]
         notices.append(
-            f"the hook failed for {len(found['hook_failures'])} arrivals; "
-            f"the latest: {latest['error']}"
+            phrase(
+                "the hook failed for {n} arrivals; the latest: {error}",
+                n=len(found["hook_failures"]),
+                error=latest["error"],
+            )
         )
     return notices
 

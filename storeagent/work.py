@@ -1,6 +1,7 @@
-"""Work as people and programs see it: overdue first, with its due time on the store's own clock.
+"""Work as programs see it, and in which order people do: what presses most comes first.
 
-Owns the order of the list and the words for a due time. Must not know commands or tables.
+Owns the order of the list, and the fields of a piece of work. Must not know commands or tables; in
+which words people see it is `wording`'s.
 """
 
 import json
@@ -30,48 +31,31 @@ def zone_of(timezone: str) -> tzinfo:
 
 def due_at(item: Item, zone: tzinfo) -> float | None:
     """When it is due, in Unix seconds; None when it is not, or the form is unknown here."""
-    if item.due is None:
-        return None
-    try:
-        return instant(item.due, zone)
-    except WireError:
-        return None
+    return _moment(item.due, zone)
 
 
-def due_words_of(due: str | None, at: float | None, zone: tzinfo, now_at: float) -> str:
-    """The due time on the store's clock: today as a time, another day with its weekday.
-
-    Args:
-        due: As the directive has it; shown as it is where it cannot be placed.
-        at: In Unix seconds, from `due_at`.
-        zone: The store's time zone.
-        now_at: The present time in Unix seconds.
-    """
-    if at is None:
-        return due or ""
-    try:
-        when, now = datetime.fromtimestamp(at, zone), datetime.fromtimestamp(now_at, zone)
-    except (OverflowError, ValueError, OSError):
-        return due or ""
-    if when.date() == now.date():
-        return f"today {when:%H:%M}"
-    if abs((when.date() - now.date()).days) < 7:
-        return f"{when:%a %H:%M}"
-    return f"{when:%Y-%m-%d %H:%M}"
+def forced_at(item: Item, zone: tzinfo) -> float | None:
+    """From when on it is insisted on, in Unix seconds; None when it never is, or as `due_at`."""
+    return _moment(item.forced_from, zone)
 
 
 def in_order(items: list[Item], zone: tzinfo, now_at: float) -> list[Item]:
-    """Sort a list for people: overdue, then urgent, then unread, then by due time and issue.
+    """Sort a list for people: what presses most comes first.
 
-    Not by arrival: after an absence work comes channel by channel, and its numbers begin again.
+    That is what is forced by now, then what is overdue, urgent, reminded of, of higher priority,
+    unread, and due next; of equals, what was issued first. Not by arrival: after an absence work
+    comes channel by channel, and its numbers begin again.
     """
 
-    def key(item: Item) -> tuple[bool, bool, int, bool, float, float, int]:
+    def key(item: Item) -> tuple[bool, bool, bool, bool, bool, int, bool, float, float, int]:
         at = due_at(item, zone)
         delivery = item.delivery
         return (
             not delivery.todo,
-            not (delivery.open and at is not None and at < now_at),
+            not _is_past(item, forced_at(item, zone), now_at),
+            not _is_past(item, at, now_at),
+            item.priority != "urgent",
+            not is_reminded(item),
             _PRIORITIES.get(item.priority, 2),
             delivery.state is not State.DELIVERED,
             _NEVER if at is None else at,
@@ -80,6 +64,26 @@ def in_order(items: list[Item], zone: tzinfo, now_at: float) -> list[Item]:
         )
 
     return sorted(items, key=key)
+
+
+def is_reminded(item: Item) -> bool:
+    """Whether it was reminded of, and nobody has said anything about it since."""
+    delivery = item.delivery
+    return delivery.open and delivery.reminded_at > delivery.changed_at
+
+
+def _is_past(item: Item, at: float | None, now_at: float) -> bool:
+    """Whether HQ still waits for it, and that moment has come."""
+    return item.delivery.open and at is not None and at <= now_at
+
+
+def _moment(text: str | None, zone: tzinfo) -> float | None:
+    if text is None:
+        return None
+    try:
+        return instant(text, zone)
+    except WireError:
+        return None
 
 
 def as_dict(
@@ -103,13 +107,26 @@ def as_dict(
         "unsure": delivery.unsure,
         "due": item.due,
         "due_at": at,
-        "overdue": delivery.open and at is not None and at < now_at,
+        "overdue": _is_past(item, at, now_at),
+        "forced_from": item.forced_from,
+        "forced_at": forced_at(item, zone),
+        "forced": _is_past(item, forced_at(item, zone), now_at),
+        "reminded": is_reminded(item),
+        "reminded_at": delivery.reminded_at or None,
+        "reminder": delivery.reminder,
         "issued_at": item.issued_at,
         "issued_by": item.issued_by,
         "received_at": delivery.received_at,
         "changed_at": delivery.changed_at,
         "changed_by": delivery.changed_by,
         "reason": delivery.reason,
+        "code": delivery.code,
+        "reasons": [
+            {"code": one.code, "text": one.text, "texts": dict(one.texts)} for one in item.reasons
+        ],
+        "supersedes": item.supersedes or None,
+        "superseded_by": item.superseded_by or None,
+        "undoes": item.undoes or None,
     }
     if data is not None:
         found["body"] = json.loads(data).get("body", "")

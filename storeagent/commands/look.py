@@ -1,34 +1,42 @@
-"""`inbox`, `show`, `status`: what a person looks at. Looking changes nothing."""
+"""`inbox`, `show`, `status`: what a person looks at. Looking says nothing to head office."""
 
+import contextlib
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
 import click
 
 from buskit.cli import home_option, json_option
-from buskit.terminal import Column, Sheet, ago, clock, narrate
-from storeagent import work as words
+from buskit.database import DatabaseError
+from buskit.terminal import Column, Sheet, ago, clock, narrate, printable
+from buswire.phrases import phrase, phrase_in, phrases
+from storeagent import wording
 from storeagent.api import Agent
+from storeagent.language import say, speaker
 from storeagent.silence import not_heard_words
+from storeagent.work import zone_of
 
-_STATES = {
-    "delivered": "new",
-    "in_progress": "in progress",
-}
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 100_000 else f"{size_bytes / 1e3:.1f} kB"
+_MOST_NEWS = 8
+"""So many closings are told one by one."""
 
 
 def _colour(row: Mapping[str, Any]) -> str:
-    if row["overdue"]:
-        return "bold red"
-    if row["priority"] == "urgent" and row["todo"]:
-        return "bold yellow"
-    return "bold" if row["state"] == "delivered" else ""
+    match wording.pressing(row):
+        case "forced":
+            return "bold white on red"
+        case "overdue":
+            return "bold red"
+        case "urgent":
+            return "bold yellow" if row["todo"] else ""
+        case "reminded":
+            return "bold cyan"
+        case "delivered":
+            return "bold"
+    return ""
 
 
 @click.command()
@@ -36,37 +44,92 @@ def _colour(row: Mapping[str, Any]) -> str:
 @home_option("agent")
 @json_option
 def inbox(everything: bool, home: Path, as_json: bool) -> None:
-    """List what is to do: what is overdue first, then what is urgent, then what is unread.
+    """List what is to do, the most pressing first.
+
+    First comes what head office insists on by now, then what is overdue, urgent, reminded of, and
+    not read yet. What was withdrawn, replaced or done elsewhere is told once, above the list.
 
     A number stays with its work, however the list changes: show 2, done 2.
     """
     now_at = time.time()
     with Agent(home) as agent:
         found = agent.inbox(everything=everything)
-        zone = words.zone_of(agent.facts().timezone)
+        if as_json:
+            Sheet().json(found)
+            return
+        zone = zone_of(agent.facts().timezone)
         unsure = agent.counts()["unsure"]
         heard = agent.hearing()
-    for row in found:
-        row["due_words"] = words.due_words_of(row["due"], row["due_at"], zone, now_at)
-    columns = [
+        news = agent.news()
+        if heard.silent:
+            narrate("! " + _not_heard(heard.last_at, heard.running, zone=zone, now_at=now_at))
+        _tell(news)
+        if head := wording.headline(found, say):
+            narrate(head)
+        sheet = Sheet()
+        sheet.show(
+            [_shown(row, zone, now_at) for row in found],
+            _columns(),
+            as_json=False,
+            empty=say(phrase("nothing to do")),
+        )
+        if unsure:
+            narrate(
+                say(
+                    phrases(
+                        "{n} of these is being asked about: head office may have closed it",
+                        "{n} of these are being asked about: head office may have closed them",
+                        unsure,
+                    )
+                )
+            )
+        if news and (sheet.on_terminal or sys.stderr.isatty()):
+            # Not being able to note it, such as on a full disk, is no reason not to show the list.
+            with contextlib.suppress(DatabaseError):
+                agent.tell(news)
+
+
+def _not_heard(last_at: float | None, running: bool, *, zone: tzinfo, now_at: float) -> str:
+    since = say(not_heard_words(last_at, now_at=now_at, zone=zone))
+    if running:
+        return since
+    return say(
+        phrase(
+            "{since}; the daemon is not running, start it: storeagent run",
+            since=since,
+        )
+    )
+
+
+def _tell(news: Sequence[Mapping[str, Any]]) -> None:
+    for row in news[:_MOST_NEWS]:
+        narrate("* " + printable(say(wording.closed_words(row, row["replacement"]))))
+    if (more := len(news) - _MOST_NEWS) > 0:
+        narrate("* " + say(phrase("{n} more were closed: storeagent inbox --all", n=more)))
+
+
+def _shown(row: dict[str, Any], zone: tzinfo, now_at: float) -> dict[str, Any]:
+    """A row with the words of its cells beside its values."""
+    return {
+        **row,
+        "state_words": say(wording.who_and_state(row)),
+        "mark_words": wording.joined(wording.marks(row, zone, now_at), say),
+        "due_words": say(wording.moment_words(row["due"], row["due_at"], zone, now_at)),
+        "role_words": "" if row["role"] == "any" else row["role"],
+        "kind_words": say(wording.kind_words(row["kind"])),
+    }
+
+
+def _columns() -> list[Column]:
+    return [
         Column("number", "#", right=True, style=_colour),
-        Column("state", "state", text=lambda s: _STATES.get(s, s), style=_colour),
-        Column("due_words", "due", style=_colour),
-        Column("priority", "priority", text=lambda p: "" if p == "normal" else p, style=_colour),
-        Column("role", "for", text=lambda r: "" if r == "any" else r),
-        Column("kind", "kind"),
-        Column("title", "title", style=_colour),
+        Column("mark_words", say(phrase_in("column", "attention")), style=_colour),
+        Column("due_words", say(phrase_in("column", "due")), style=_colour),
+        Column("state_words", say(phrase_in("column", "state")), style=_colour),
+        Column("role_words", say(phrase_in("column", "for"))),
+        Column("kind_words", say(phrase_in("column", "kind"))),
+        Column("title", say(phrase_in("column", "title")), style=_colour),
     ]
-    if as_json:
-        for row in found:
-            del row["due_words"]
-    elif heard.silent:
-        since = not_heard_words(heard.last_at, now_at=now_at, zone=zone)
-        why = "" if heard.running else "; the daemon is not running, start it: storeagent run"
-        narrate(f"! {since}{why}")
-    Sheet().show(found, columns, as_json=as_json, empty="nothing to do")
-    if unsure and not as_json:
-        narrate(f"{unsure} of these are being asked about: head office may have closed them")
 
 
 @click.command()
@@ -81,42 +144,84 @@ def show(work: str, home: Path, as_json: bool) -> None:
     now_at = time.time()
     with Agent(home) as agent:
         row = agent.show(work)
-        zone = words.zone_of(agent.facts().timezone)
+        zone = zone_of(agent.facts().timezone)
+        other = {
+            key: _titled(agent, row[key]) if row[key] and not as_json else ""
+            for key in ("supersedes", "superseded_by", "undoes")
+        }
     sheet = Sheet()
     if as_json:
         sheet.json(row)
         return
-    row["due_words"] = words.due_words_of(row["due"], row["due_at"], zone, now_at)
-    row["state_words"] = _STATES.get(row["state"], row["state"])
-    if row["changed_by"]:
-        row["state_words"] += f", by {row['changed_by']}"
-    if row["reason"]:
-        row["state_words"] += f": {row['reason']}"
-    if row["overdue"]:
-        row["due_words"] += " (overdue)"
-    if row["unsure"]:
-        row["state_words"] += " (being asked about: head office may have closed it)"
-    titles = {
-        "number": "number",
-        "title": "title",
-        "state_words": "state",
-        "due_words": "due",
-        "priority": "priority",
-        "role": "for",
-        "kind": "kind",
-        "needs": "needs",
-        "issued_by": "from",
-        "issued_at": "issued",
-        "directive": "id",
-    }
-    columns = [
-        Column(key, title, text=clock if key.endswith("_at") else None)
-        for key, title in titles.items()
-        if row[key]
-    ]
-    sheet.show_one(row, columns, as_json=False)
+    lines = _lines(row, other, zone, now_at)
+    sheet.show_one(
+        lines, [Column(key, key) for key, value in lines.items() if value], as_json=False
+    )
     if row["body"]:
         sheet.text("\n" + row["body"])
+    if row["reasons"] and row["open"]:
+        sheet.text("\n" + say(phrase("reasons to choose from, if it cannot be done:")))
+        for code, text in wording.reasons_of(row, speaker().language):
+            sheet.text(f"  {code}  {text}")
+    if steps := wording.next_steps(row):
+        narrate(say(phrase("next: {commands}", commands=" | ".join(steps))))
+
+
+def _lines(
+    row: Mapping[str, Any], other: Mapping[str, str], zone: tzinfo, now_at: float
+) -> dict[str, str]:
+    """What is shown of one piece of work: a title, and a value that may be empty."""
+    state = say(wording.who_and_state(row))
+    if row["code"]:
+        state += (
+            f": {dict(wording.reasons_of(row, speaker().language)).get(row['code'], row['code'])}"
+        )
+    if row["reason"]:
+        state += f": {row['reason']}"
+    if row["unsure"]:
+        state = say(
+            phrase("{state} (being asked about: head office may have closed it)", state=state)
+        )
+    due = say(wording.moment_words(row["due"], row["due_at"], zone, now_at))
+    if row["overdue"]:
+        due = say(phrase("{due} (overdue)", due=due))
+    forced = say(wording.moment_words(row["forced_from"], row["forced_at"], zone, now_at))
+    reminded = ""
+    if row["reminded_at"]:
+        reminded = say(wording.moment_words(None, row["reminded_at"], zone, now_at))
+        if row["reminder"]:
+            reminded += f": {row['reminder']}"
+    return {
+        say(phrase_in("line", "number")): str(row["number"]),
+        say(phrase_in("line", "title")): row["title"],
+        say(phrase_in("line", "state")): state,
+        say(phrase_in("line", "due")): due,
+        say(phrase_in("line", "must be done from")): forced,
+        say(phrase_in("line", "reminded")): reminded,
+        say(phrase_in("line", "priority")): say(wording.priority_words(row["priority"])),
+        say(phrase_in("line", "for")): (
+            say(phrase("the whole store")) if row["role"] == "any" else row["role"]
+        ),
+        say(phrase_in("line", "kind")): say(wording.kind_words(row["kind"])),
+        say(phrase_in("line", "needs")): say(wording.needs_words(row["needs"])),
+        say(phrase_in("line", "from")): row["issued_by"],
+        say(phrase_in("line", "issued")): clock(row["issued_at"]) if row["issued_at"] else "",
+        say(phrase_in("line", "replaces")): other["supersedes"],
+        say(phrase_in("line", "replaced by")): other["superseded_by"],
+        say(phrase_in("line", "undoes")): other["undoes"],
+        say(phrase_in("line", "id")): row["directive"],
+    }
+
+
+def _titled(agent: Agent, directive: str) -> str:
+    """A directive by number and title, or by its id where it is not here."""
+    from storeagent.errors import NoSuchWork  # noqa: PLC0415 - seldom needed
+
+    try:
+        found = agent.find(directive)
+    except NoSuchWork:
+        return directive
+    return f"{found['number']} {found['title']}"
 
 
 @click.command()
@@ -131,32 +236,53 @@ def status(home: Path, as_json: bool) -> None:
     if as_json:
         sheet.json(found)
         return
-    daemon = found["daemon"]
-    rows: dict[str, str] = {
-        "device": found["device"],
-        "store": f"{found['store_name']} ({found['region']})" if found["store_name"] else "",
-        "home": found["home"],
-        "daemon": "not running" if not daemon["running"] else f"running, process {daemon['pid']}",
-    }
-    if daemon["running"]:
-        rows["connection"] = (
-            f"connected to {daemon['address']}" if daemon["connected"] else "not connected"
-        )
-    if found["last_welcome_at"] is not None:
-        rows["head office"] = "answered " + ago(found["at"] - found["last_welcome_at"])
-    else:
-        rows["head office"] = "has not answered this device yet"
-    if found["hq_key"]:
-        rows["key of HQ"] = found["hq_key"]
-        rows["own key"] = found["key"]
-    rows["to do"] = str(found["todo"])
-    for log, backlog in found["backlog"].items():
-        waits = "all with head office"
-        if backlog["rows"]:
-            waits = f"{backlog['rows']} to send, {_size(backlog['bytes'])}"
-            if backlog["oldest_at"] is not None:
-                waits += f", the oldest said {ago(found['at'] - backlog['oldest_at'])}"
-        rows[{"act": "answers, alerts", "bulk": "figures"}[log]] = waits
+    rows = _status_lines(found)
     sheet.show_one(rows, [Column(key, key) for key, value in rows.items() if value], as_json=False)
     for notice in found["notices"]:
-        narrate(f"! {notice}")
+        narrate(f"! {say(notice)}")
+
+
+def _status_lines(found: Mapping[str, Any]) -> dict[str, str]:
+    daemon = found["daemon"]
+    running = phrase("not running")
+    if daemon["running"]:
+        running = phrase("running, process {pid}", pid=daemon["pid"])
+    connection = ""
+    if daemon["running"]:
+        connection = say(phrase("not connected"))
+        if daemon["connected"]:
+            connection = say(phrase("connected to {address}", address=daemon["address"]))
+    answered = phrase("has not answered this device yet")
+    if found["last_welcome_at"] is not None:
+        answered = phrase("answered {ago}", ago=ago(found["at"] - found["last_welcome_at"]))
+    rows = {
+        say(phrase_in("status", "device")): found["device"],
+        say(phrase_in("status", "store")): (
+            f"{found['store_name']} ({found['region']})" if found["store_name"] else ""
+        ),
+        say(phrase_in("status", "home")): found["home"],
+        say(phrase_in("status", "daemon")): say(running),
+        say(phrase_in("status", "connection")): connection,
+        say(phrase_in("status", "head office")): say(answered),
+        say(phrase_in("status", "key of HQ")): found["hq_key"],
+        say(phrase_in("status", "own key")): found["key"] if found["hq_key"] else "",
+        say(phrase_in("status", "to do")): str(found["todo"]),
+    }
+    titles = {
+        "act": phrase_in("status", "answers, alerts"),
+        "bulk": phrase_in("status", "figures"),
+    }
+    for log, backlog in found["backlog"].items():
+        waits = phrase("all with head office")
+        if backlog["rows"]:
+            shown = {"n": backlog["rows"], "size": _size(backlog["bytes"])}
+            waits = phrase("{n} to send, {size}", **shown)
+            if backlog["oldest_at"] is not None:
+                said = ago(found["at"] - backlog["oldest_at"])
+                waits = phrase("{n} to send, {size}, the oldest said {ago}", **shown, ago=said)
+        rows[say(titles[log])] = say(waits)
+    return rows
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 100_000 else f"{size_bytes / 1e3:.1f} kB"
