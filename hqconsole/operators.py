@@ -32,9 +32,9 @@ RIGHTS: Final[Mapping[str, str]] = {
     "remind": "remind stores of what is open",
     "escalations": "note that an escalation was seen; who manages the region may that, too",
     "roster": "import the roster; say which roles a device serves",
-    "devices": "let devices and tools in, and shut them out",
+    "devices": "let devices in, and shut them out",
     "upkeep": "restore the ledger, acknowledge incidents, empty the quarantine",
-    "keys": "head office's keys, and the certificates of the broker",
+    "keys": "head office's keys, the certificates of the broker, and who may listen at it",
     "settings": "change head office's settings",
 }
 """Every right, and what it lets somebody do."""
@@ -203,13 +203,15 @@ def permit(
     if found is None:
         message = f"{shown(name)} is not in {operators.file} and may change nothing"
     elif right not in found.rights:
-        message = f"{found.words} may not {right}: {RIGHTS[right]}"
+        message = f"{found.words} does not have the right {right}: {RIGHTS[right]}"
     elif not _of_kind(found, kind):
-        message = f"{found.words} may {right}, but not what is of kind {kind}" + _only(found.kinds)
+        message = f"{found.words} has the right {right}, but not for the kind {kind}"
+        message += _only(found.kinds)
     elif outside := found.outside(wanted):
-        message = f"{found.words} may {right}, but not in {_listed(outside)}" + _only(found.regions)
+        message = f"{found.words} has the right {right}, but not in {_listed(outside[:_NAMED])}"
+        message += _rest(outside) + _only(found.regions)
     elif _same(name, author):
-        message = f"{found.words} wrote it: somebody else has to {right}"
+        message = f"{found.words} wrote it: somebody else has to approve it"
     else:
         return found
     raise NotPermitted(
@@ -244,19 +246,22 @@ def folded(name: str) -> str:
 
 
 def _only(names: Sequence[str] | None) -> str:
-    return f" (only {_listed(names)})" if names else ""
+    return f" (only {_listed(names[:_NAMED])}{_rest(names)})" if names else ""
+
+
+def _rest(names: Sequence[object]) -> str:
+    return f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
 
 
 def _who_could(operators: Operators, name: str, right: str, able: Sequence[Operator]) -> str:
     if operators.file is None:
-        return "set STOREBUS_OPERATOR to say who works here"
+        return "somebody else has to, as themselves: STOREBUS_OPERATOR says who works here"
     near = close_names(name, operators.listed)
     if operators.find(name) is None and near:
         return f"did you mean {' or '.join(near)}? say who works here: STOREBUS_OPERATOR={near[0]}"
     if not able:
         return f'nobody in {operators.file} could: give somebody the right "{right}" there'
-    rest = f" and {len(able) - _NAMED} more" if len(able) > _NAMED else ""
-    return "who could: " + ", ".join(one.words for one in able[:_NAMED]) + rest
+    return "who could: " + ", ".join(one.words for one in able[:_NAMED]) + _rest(able)
 
 
 def _listed(names: Iterable[str]) -> str:

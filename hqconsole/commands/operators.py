@@ -18,11 +18,11 @@ to say who may what, write {file}:
   [operators.ana]
   display_name = "Ana Li"
   department = "Operations"
-  may = "operator"            {presets},
-                              or a list of rights: hq operators --rights
-  kinds = ["notice", "task"]  left out: every kind
-  regions = ["east"]          left out: all of the chain
-  manages = ["east"]          escalations there go to her"""
+  may = "operator"            # or {presets},
+                              # or a list of rights: hq operators --rights
+  kinds = ["notice", "task"]  # left out: every kind
+  regions = ["east"]          # left out: all of the chain
+  manages = ["east"]          # escalations there go to her"""
 
 
 @click.command()
@@ -103,7 +103,7 @@ def _row(one: Operator, present: str) -> dict[str, Any]:
 def _show(everyone: Operators, rows: Sequence[Mapping[str, Any]], home: Path) -> None:
     if everyone.file is None:
         narrate("everyone may do everything: there is no file of operators")
-        presets = ", ".join(PRESETS)
+        presets = ", ".join(name for name in PRESETS if name != "operator")
         narrate(_EXAMPLE.format(file=home.absolute() / FILE_NAME, presets=presets))
         return
     columns = [

@@ -63,7 +63,7 @@ def add(name: str, reads: Sequence[str], home: Path, as_json: bool) -> None:
     from buswire.access import token_hash  # noqa: PLC0415
 
     settings = read_hq_settings(home)
-    acting(home, "devices")
+    acting(home, "keys")
     filters = [tools.filter_below(text, settings.topics) for text in reads or ("#",)]
     token = new_token()
     with open_ledger(home) as ledger:
@@ -146,7 +146,7 @@ def revoke(name: str, home: Path) -> None:
     Example:
       hq tool revoke dashboard
     """  # noqa: D301 - click reads \b as: leave the lines as they are
-    acting(home, "devices")
+    acting(home, "keys")
     with open_ledger(home) as ledger:
         with ledger.write() as connection:
             tools.revoke(connection, name, at=time.time())

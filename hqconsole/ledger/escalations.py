@@ -21,7 +21,7 @@ UNSEEN = (
     " WHERE escalation.seen_at IS {seen} {where} ORDER BY escalation.no DESC LIMIT ?"
 )
 OPEN = (
-    "SELECT store.region, store.timezone, count(*) FROM delivery"
+    "SELECT store.region, store.timezone, count(*) FROM delivery INDEXED BY delivery_open_of"
     " JOIN mailbox ON mailbox.no = delivery.mailbox_no JOIN store ON store.no = mailbox.store_no"
     " WHERE delivery.directive_no = ? AND delivery.open = 1"
     " GROUP BY store.region, store.timezone"
