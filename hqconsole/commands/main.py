@@ -44,6 +44,7 @@ main = CommandGroup(
         },
         "The organisation": {
             "roster": (f"{_COMMANDS}.roster:roster", "Import and look at stores and devices."),
+            "audience": (f"{_COMMANDS}.audience:audience", "Audiences under a name."),
             "stores": (f"{_COMMANDS}.stores:stores", "Who is online, last seen, behind."),
         },
         "Running it": {
