@@ -82,18 +82,25 @@ class Drift:
     left: frozenset[Mailbox]
 
 
-def choose(selector: Selector, organisation: Organisation) -> Choice:
+def choose(selector: Selector, organisation: Organisation, *, strict: bool = True) -> Choice:
     """Return the mailboxes that the selector means today, with notes for the person who asks.
 
+    Args:
+        selector: With the definitions of the saved audiences that it names.
+        organisation: The roster of today.
+        strict: False for a selector that was understood on an earlier day: what is no longer there
+            adds nothing, and nobody at all is an answer.
+
     Raises:
-        AudienceError: The selector says nothing, contradicts itself, names something unknown
-            (the message offers close names), has an expression that cannot be understood, or finds
-            nobody.
+        AudienceError: It has an expression that this roster has no answer to; or, being strict, it
+            says nothing, contradicts itself, names something unknown (the message offers close
+            names), or finds nobody.
     """
-    check(selector)
+    if strict:
+        check(selector)
     choosing = _Choosing(selector, organisation)
-    found = choosing.mailboxes(selector, strict=True)
-    if not found:
+    found = choosing.mailboxes(selector, strict=strict)
+    if strict and not found:
         meant = in_words(selector) if organisation.stores else "the roster has no open store"
         raise AudienceError(
             "; ".join([f"no store is meant by that: {meant}", *choosing.notes]),
@@ -117,7 +124,7 @@ def select_again(selector: Selector, organisation: Organisation) -> set[Mailbox]
     Raises:
         AudienceError: Its expression cannot be judged any longer: the roster lost the column.
     """
-    return _Choosing(selector, organisation).mailboxes(selector, strict=False)
+    return choose(selector, organisation, strict=False).mailboxes
 
 
 def drift(

@@ -19,6 +19,7 @@ roster = CommandGroup(
         "Verbs": {
             "import": (f"{_HERE}.roster_import:import_roster", "Take over a list of stores."),
             "show": (f"{_HERE}.roster_show:show", "List the stores."),
+            "columns": (f"{_HERE}.roster_columns:columns", "What --where can ask of the stores."),
             "devices": (f"{_HERE}.roster_show:devices", "List the devices."),
             "assign": (f"{_HERE}.roster_assign:assign", "Say which roles a device serves."),
         }
