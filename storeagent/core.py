@@ -37,12 +37,14 @@ from buswire.device import (
     Take,
     Timing,
 )
-from buswire.messages import LOGS, Bye, Hello, Log, Records, StoreFacts, Welcome
+from buswire.messages import Bye, Hello, Log, Records, StoreFacts, Welcome
 from buswire.signing import SigningKey
 from buswire.topics import Identity, Topics
 from buswire.trust import Trusted
 from buswire.uplink import Settled
+from storeagent.ageing import grow_older
 from storeagent.core_batch import Batch, Window
+from storeagent.core_clock import CoreClock
 from storeagent.core_words import (
     Event,
     Heard,
@@ -135,9 +137,16 @@ class AgentCore:
         self.outbox = Outbox(database, limits)
         self.inbox = Inbox(database)
         self.memory = Memory(database)
+        self._clock = CoreClock(self.inbox, self.memory, wall_clock)
         self._effects = Effects(
-            self.inbox, self.outbox, self.memory, new_id=new_id, wall_clock=wall_clock
+            self.inbox,
+            self.outbox,
+            self.memory,
+            new_id=new_id,
+            wall_clock=wall_clock,
+            store_clock=self._clock.time,
         )
+        self._clock.bind(self._effects.reminders)
         self._desk = Window(self.inbox, self.outbox)
         self._own_topic = topics.from_(identity)
         self._filters: tuple[str, ...] = ()
@@ -154,7 +163,7 @@ class AgentCore:
         self._last_welcome_at: float | None = None
         self._welcome_unsaved: float | None = None
         self.arrivals = 0
-        """Rises with each committed batch that may have brought work, for whoever looks at it."""
+        """Rises with each committed batch that may have brought work, or a reminder of some."""
         self.process = self._begin_process(process)
         self._load()
 
@@ -201,6 +210,7 @@ class AgentCore:
     ) -> list[Outgoing]:
         outgoing: list[Outgoing] = []
         self._effects.carefully = carefully
+        self._clock.begin(now)
         anew = False
         for event in events:
             if isinstance(event, Linked | Unlinked):
@@ -230,6 +240,7 @@ class AgentCore:
                                 anew = True
                 if not carefully:
                     self._apply(self._machine.tick(now), batch, outgoing)
+                    arrivals |= self._clock.work(batch)
                 self._save_along(now, batch)
         except BaseException:
             self.reload()
@@ -253,8 +264,8 @@ class AgentCore:
     def next_at(self) -> float | None:
         """When `handle` has something to do if nothing else happens; may be past, or None."""
         if self._relink:
-            return 0.0 if self._link_is_up else None
-        times = (self._machine.next_at(), self._refusals.due_at)
+            return 0.0 if self._link_is_up else self._clock.next_at()
+        times = (self._machine.next_at(), self._refusals.due_at, self._clock.next_at())
         return min((at for at in times if at is not None), default=None)
 
     def reload(self) -> None:
@@ -339,6 +350,7 @@ class AgentCore:
         self._acked: dict[Log, tuple[Cursor, int]] = acked
         self._facts: StoreFacts = facts
         self._lost: dict[Log, int] = {lost.log: lost.entries for lost in self.memory.lost()}
+        self._clock.plan_anew()
         self._stale = False
 
     def _hear(
@@ -356,16 +368,21 @@ class AgentCore:
         message = word.message
         if word.trust is not None:
             self._learn_trust(word.trust, batch)
+        answer = message if isinstance(message, Welcome) and message.nonce == nonce else None
+        if answer is not None:
+            self._clock.heard(answer)
         effects = self._machine.heard(message, now)
         self._apply(effects, batch, outgoing)
         if self._machine.last_welcome_at is not None:
             self._last_welcome_at = self._machine.last_welcome_at
-        if isinstance(message, Welcome) and message.nonce == nonce:
-            if message.mode != "later":
+        if answer is not None:
+            if answer.mode != "later":
                 self._welcome_unsaved = self._wall_clock()  # for the next batch that writes anyway
             self._judge()
-            if any(isinstance(effect, Learn) for effect in effects):
-                self._grow_older(message.at, batch)
+            is_news = any(isinstance(effect, Learn) for effect in effects)
+            if is_news and self.memory.is_new_day(answer.at):
+                batch.begin()
+                grow_older(self.inbox, self.outbox, self.memory, answer.at)
         return any(isinstance(effect, Take | Reset) for effect in effects)
 
     def _refuse(self, refused: Refused, now: float, batch: Batch) -> None:
@@ -401,6 +418,7 @@ class AgentCore:
             self._effects.refuse(refusal)
         if self._welcome_unsaved is not None:
             self.memory.keep("welcome_at", self._welcome_unsaved)
+        self._clock.save_along()
 
     def _learn_trust(self, trusted: Trusted, batch: Batch) -> None:
         batch.begin()
@@ -427,6 +445,7 @@ class AgentCore:
                     batch.begin()
                     self._effects.reset(effect)
                     self._facts = effect.facts
+                    self._clock.plan_anew()
                     # Of what was taken away and given back in between, the broker has ended the
                     # subscriptions, and the set of channels looks the same.
                     down = tuple(self.topics.down(channel) for channel in effect.cursors)
@@ -464,6 +483,7 @@ class AgentCore:
             if facts != self._facts:
                 self.memory.keep_facts(facts)
                 self._facts = facts
+                self._clock.plan_anew()
 
     def _settle(
         self, effect: Settled, log: Log, cursor: Cursor, position: int, batch: Batch
@@ -474,18 +494,3 @@ class AgentCore:
         self.outbox.settle(effect)
         self.outbox.prune(log)
         self._acked[log] = (cursor, position)
-
-    def _grow_older(self, hq_at: float, batch: Batch) -> None:
-        """Once a day, by HQ's clock, let go what is older than the limits say."""
-        if not self.memory.is_new_day(hq_at):
-            return
-        batch.begin()
-        self.memory.begin_day(hq_at, {log: self.outbox.head(log) for log in LOGS})
-        old = self.memory.day_before(hq_at, self.outbox.limits.kept_days)
-        if old is not None:
-            day, heads = old
-            self.inbox.prune(before_day=day)
-            for log in LOGS:
-                while self.outbox.prune(log, before=heads[log]):
-                    pass
-            self.memory.forget_days(before_day=day)

@@ -64,6 +64,11 @@ class Delivery:
         )
 
     @property
+    def stood(self) -> State:
+        """How far the store was: where HQ has closed it already, what this device had said."""
+        return self.said if self.closed_by_hq else self.state
+
+    @property
     def settled_here(self) -> bool:
         """Whether this device's own word closed it, which HQ's words do not undo."""
         return self.said in {State.DONE, State.CANNOT}

@@ -1,6 +1,7 @@
 """How HQ's words take effect on a device: each record once, in whatever order they come.
 
-Owns the rules; `inbox` and `outbox` own the rows. Must not know cursors, nonces or anything else
+Owns the rules; `inbox` and `outbox` own the rows, `telling` what goes up for it, `reminders`
+what the clock brings. Must not know cursors, nonces or anything else
 of how the words came. Runs inside a transaction that somebody else opens and commits.
 
 The rules, each of which lost or invented work when it was left out:
@@ -20,6 +21,7 @@ The rules, each of which lost or invented work when it was left out:
   own, unless that is on its way already.
 - Where `carefully` is set, a record that makes this program fail is put aside alone. It counts as
   taken, and the rest of its log goes on; HQ hears of it.
+- HQ is told that a withdrawal is on this disk, and how far the work was here; once for each role.
 - HQ hears of what was refused when it happens first, and when its count gets another digit: a
   flood of forgeries must fill no outbox.
 """
@@ -27,7 +29,6 @@ The rules, each of which lost or invented work when it was left out:
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import Literal
 
 import msgspec
 
@@ -40,23 +41,22 @@ from buswire.messages import (
     Answer,
     Cancel,
     Directive,
-    Original,
-    Receipt,
     Record,
+    Remind,
     SnapshotItem,
     StateChange,
-    Trouble,
     decode_data,
-    encode_data,
 )
 from buswire.states import CLOSED_BY_HQ, STORE_RANK, State, higher, is_open
 from buswire.topics import Channel
-from storeagent.delivery import Delivery
+from storeagent.delivery import Delivery, terms_of
 from storeagent.errors import OutboxFull
 from storeagent.inbox import Inbox
 from storeagent.memory import Lost, Memory
 from storeagent.outbox import Outbox
 from storeagent.refusals import Refusal
+from storeagent.reminders import Reminders
+from storeagent.telling import Telling
 
 CANNOT = "this version cannot process it"
 """What is said of something that made this program fail."""
@@ -73,6 +73,7 @@ class Effects:
         *,
         new_id: Callable[[], str],
         wall_clock: Callable[[], float],
+        store_clock: Callable[[], float] | None = None,
     ) -> None:
         """Work on these tables of one database.
 
@@ -82,12 +83,14 @@ class Effects:
             memory: The protocol's place.
             new_id: A random 128-bit id in hex.
             wall_clock: Unix time as this device believes it.
+            store_clock: The same as far as HQ has mended it; reminders go by it.
         """
         self._inbox = inbox
-        self._outbox = outbox
         self._memory = memory
-        self._new_id = new_id
         self._wall_clock = wall_clock
+        self._store_clock = store_clock or wall_clock
+        self._telling = Telling(inbox, outbox, new_id=new_id, wall_clock=wall_clock)
+        self.reminders = Reminders(inbox, memory, unusable=self._cannot_remind)
         self.carefully = False
 
     # --- what the machine asks for ---------------------------------------------------------------
@@ -135,13 +138,13 @@ class Effects:
                 self._learn_answer(delivery, answer)
         for directive in effect.want:
             for delivery in self._inbox.deliveries(directive):
-                if self._send_original(delivery):
+                if self._telling.original(delivery):
                     self._inbox.save(delivery)
-            self._send_cancel_back(directive)
+            self._telling.cancel_back(directive)
         if effect.forgot:
             # A directive that HQ does not show any more would never bring its cancel back.
             for directive in self._inbox.cancels():
-                self._send_cancel_back(directive)
+                self._telling.cancel_back(directive)
         now = self._wall_clock()
         for log, entries in effect.lost.items():
             if entries:
@@ -160,12 +163,9 @@ class Effects:
         if times == new or len(str(times)) > len(str(times - new)):
             # That HQ hears of it is no reason to stop the rest when not even the reserve has room.
             with contextlib.suppress(OutboxFull):
-                self._enqueue(
-                    "trouble",
-                    Trouble(
-                        what=f"refused: {what}"[:500],
-                        detail=f"on {source[:300]}, {times} so far: {detail[:1000]}",
-                    ),
+                self._telling.trouble(
+                    f"refused: {what}",
+                    detail=f"on {source[:300]}, {times} so far: {detail[:1000]}",
                 )
 
     # --- records ---------------------------------------------------------------------------------
@@ -186,6 +186,11 @@ class Effects:
                 self._take_cancel(said, bytes(record.data), record.seal, channel.role)
             case StateChange():
                 self._take_change(said, bytes(record.data), channel)
+            case Remind():
+                delivery = self._inbox.delivery(said.directive, channel.role)
+                if delivery is not None:
+                    at = self._store_clock()
+                    self.reminders.by_hand(delivery, text=said.text, by=said.reminded_by, at=at)
 
     def _take_directive(
         self, directive: Directive, data: bytes, seal: str, channel: Channel
@@ -201,28 +206,33 @@ class Effects:
             if early is not None and early[0] != str(channel):
                 self._change(delivery, decode_data("state", early[1], HQ_KINDS))
             if withdrawn:
+                # It is shown to nobody, and was not before.
+                self._telling.withdrawn(directive.id, role, State.PENDING)
                 self._withdraw(delivery)
             else:
-                self._say_delivered(delivery)
+                self._telling.delivered(delivery)
             self._inbox.save(delivery)
         elif not withdrawn and delivery.closed_by_hq and not delivery.settled_here:
-            self._reopen(delivery, State.DELIVERED)
+            self._reopen(delivery, State.DELIVERED, data)
             # Unless what closed it, on another channel or in an answer, is younger: HQ is asked.
             delivery.unsure = True
-            self._say_delivered(delivery)
+            self._telling.delivered(delivery)
             self._inbox.save(delivery)
         elif delivery.unsure:
             # HQ's word that it is there is younger than whatever it may answer to our question.
             delivery.unsure = False
             self._inbox.save(delivery)
         if withdrawn:
-            self._send_cancel_back(directive.id)
+            self._telling.cancel_back(directive.id)
 
     def _take_cancel(self, cancel: Cancel, data: bytes, seal: str, role: str) -> None:
         self._inbox.hold_cancel(cancel.directive, role, data, seal)
         for delivery in self._inbox.deliveries(cancel.directive):
+            self._telling.withdrawn(delivery.directive, delivery.role, delivery.stood)
             self._withdraw(delivery, by=cancel.cancelled_by, why=cancel.reason)
             self._inbox.save(delivery)
+        # HQ withdraws it for each role that had it: where it did not come, it never will.
+        self._telling.withdrawn(cancel.directive, role, State.PENDING)
 
     def _take_change(self, change: StateChange, data: bytes, channel: Channel) -> None:
         delivery = self._inbox.delivery(change.directive, channel.role)
@@ -272,8 +282,9 @@ class Effects:
             self._inbox.save_directive(directive, data, seal)
         if self._inbox.cancel(directive.id) is not None:
             if delivery is None:
+                self._telling.withdrawn(directive.id, item.role, State.PENDING)
                 self._insert(directive, data, seal, item.role, State.CANCELLED)
-            self._send_cancel_back(directive.id)
+            self._telling.cancel_back(directive.id)
             return
         state = State.DELIVERED if item.state is State.PENDING else item.state
         if delivery is None:
@@ -282,12 +293,14 @@ class Effects:
             if not delivery.settled_here:
                 self._close(delivery, state)
         elif delivery.closed_by_hq:
-            self._reopen(delivery, state)
+            self._reopen(delivery, state, data)
         else:
             delivery.state = higher(state, delivery.said)
         delivery.unsure = False
+        if delivery.open and delivery.remind_at is None:
+            self.reminders.go_on(delivery, terms_of(data), self._store_clock())
         if item.state is State.PENDING:
-            self._say_delivered(delivery)
+            self._telling.delivered(delivery)
         self._inbox.save(delivery)
 
     def _learn_answer(self, delivery: Delivery, answer: Answer) -> None:
@@ -305,7 +318,7 @@ class Effects:
             case "open":
                 delivery.unsure = False
             case "unknown":
-                self._send_original(delivery)
+                self._telling.original(delivery)
             case "wait":
                 pass
         self._inbox.save(delivery)
@@ -326,10 +339,13 @@ class Effects:
             received_at=now,
             changed_at=now,
         )
+        self.reminders.begin(delivery, terms_of(data), self._store_clock())
         self._inbox.insert(delivery)
         return delivery
 
     def _close(self, delivery: Delivery, state: State, *, by: str = "", why: str = "") -> None:
+        if state is State.CANCELLED:  # it may also be in an answer that HQ withdrew it
+            self._telling.withdrawn(delivery.directive, delivery.role, delivery.stood)
         delivery.state = state
         delivery.closed_by_hq = True
         delivery.unsure = False
@@ -343,69 +359,13 @@ class Effects:
         if not delivery.settled_here and delivery.state not in {State.DONE, State.CANNOT}:
             self._close(delivery, State.CANCELLED, by=by, why=why)
 
-    def _reopen(self, delivery: Delivery, state: State) -> None:
+    def _reopen(self, delivery: Delivery, state: State, data: bytes) -> None:
         delivery.closed_by_hq = False
         delivery.state = higher(state, delivery.said)
         delivery.changed_at = self._wall_clock()
         delivery.changed_by = delivery.reason = delivery.code = ""
+        self.reminders.begin(delivery, terms_of(data), self._store_clock())
         self._inbox.arrive_again(delivery)
-
-    # --- what goes up ----------------------------------------------------------------------------
-
-    def _say_delivered(self, delivery: Delivery) -> None:
-        """Tell HQ that it is on this disk, unless that is on its way; the caller owes a `save`."""
-        delivery.said = higher(delivery.said, State.DELIVERED)
-        if not self._on_its_way(delivery.receipt_position):
-            delivery.receipt_position = self._enqueue(
-                "receipt",
-                Receipt(directive=delivery.directive, role=delivery.role, state=State.DELIVERED),
-            )
-
-    def _send_original(self, delivery: Delivery) -> bool:
-        """Send HQ a directive that it forgot; whether the row changed, then a `save` is owed."""
-        if self._on_its_way(delivery.original_position):
-            return False
-        data = self._inbox.directive_data(delivery.directive)
-        if data is None:
-            return False
-        seal = self._inbox.directive_seal(delivery.directive)
-        delivery.original_position = self._send_up("directive", delivery.role, data, seal)
-        return True
-
-    def _send_cancel_back(self, directive: str) -> None:
-        held = self._inbox.cancel(directive)
-        if held is not None and not self._on_its_way(held.original_position):
-            position = self._send_up("cancel", held.role, held.data, held.seal)
-            self._inbox.note_cancel_sent(directive, position)
-
-    def _send_up(
-        self, kind: Literal["directive", "cancel"], role: str, data: bytes, seal: str
-    ) -> int:
-        original = Original(kind=kind, role=role, data=msgspec.Raw(data), seal=seal)
-        try:
-            return self._enqueue("original", original)
-        except WireError as error:
-            # Only a directive of an HQ that does not keep to its own limit is so long.
-            self._inbox.put_aside(
-                f"an original cannot go up: {error}",
-                source=f"the outbox, {kind}",
-                detail=data[:200].decode("utf-8", "replace"),
-                at=self._wall_clock(),
-            )
-            return 0
-
-    def _on_its_way(self, position: int) -> bool:
-        return position > 0 and self._outbox.is_pending("act", position)
-
-    def _enqueue(self, kind: str, data: msgspec.Struct) -> int:
-        return self._outbox.add(
-            "act",
-            self._new_id(),
-            kind,
-            encode_data(data),
-            said_at=self._wall_clock(),
-            reserve=True,
-        ).position
 
     def _alone(self, do: Callable[[], None], give_up: Callable[[str], None]) -> None:
         """Do it; where this program fails on it, undo it and say so instead."""
@@ -433,12 +393,17 @@ class Effects:
     def _unusable(self, data: bytes, what: str, *, source: str) -> None:
         text = data[:500].decode("utf-8", "replace")
         self.strange(what, source=source, detail=text)
-        self._enqueue("trouble", Trouble(what=what[:500], detail=text))
+        self._telling.trouble(what, detail=text)
 
     def _trouble(self, what: str, *, record: Record, channel: Channel) -> None:
         text = bytes(record.data)[:500].decode("utf-8", "replace")
         self.strange(what, source=str(channel), detail=text)
-        self._enqueue("trouble", Trouble(what=what[:500], record=record.id, detail=text))
+        self._telling.trouble(what, detail=text, record=record.id)
+
+    def _cannot_remind(self, delivery: Delivery, what: str) -> None:
+        what = f"{CANNOT}, its reminders: {what}"
+        self.strange(what, source=f"work {delivery.number}", detail=delivery.directive)
+        self._telling.trouble(what, detail=delivery.directive)
 
 
 def _outranks(later: StateChange, earlier: StateChange) -> bool:

@@ -1,4 +1,4 @@
-"""The hook: a command of the store's choice that runs when work arrives.
+"""The hook: a command of the store's choice that runs when work arrives, or somebody is reminded.
 
 Owns when it runs, how long it may, and what happens when it fails. Must not know MQTT. Works on a
 thread and a database connection of its own, so that it never holds up the bus.
@@ -6,7 +6,9 @@ thread and a database connection of its own, so that it never holds up the bus.
 Invariants:
 - At least once for each arrival and reopening of work that is still to do when its turn comes: how
   far it got is saved after each run, so a run that a crash cut short is repeated.
-- One at a time, in the order of arrival.
+- At least once for each reminder, and for each piece of work that is forced from now on, while it
+  is open: of several reminders of one piece of work that wait for their turn the latest is told.
+- One at a time, what arrived before what was said of it later, each in its order.
 - A run ends within the time limit, with all that it started where the system allows that; after so
   many failures the arrival is set aside, and the next one has its turn.
 """
@@ -28,13 +30,17 @@ from buskit import defects
 from buskit.database import Database, DatabaseDamaged, DatabaseError
 from storeagent import work
 from storeagent.database import database_path, open_agent_database
-from storeagent.delivery import HookFailure, Item
+from storeagent.delivery import Event, HookFailure, Item
 from storeagent.inbox import Inbox
 from storeagent.memory import Memory
 from storeagent.mending import suspect
 from storeagent.settings import HookSettings
 
+ARRIVAL = "arrival"
+"""The event of work that arrives or opens again; the others are `reminders`'."""
+
 _CURSOR = "hook_arrival"
+_EVENT_CURSOR = "hook_event"
 _AT_ONCE = 20
 _LOOK_SECONDS = 60.0  # it is woken when something arrives; this is for what nobody announced
 _ERROR_BYTES = 500
@@ -47,7 +53,7 @@ class HookFailed(Exception):  # noqa: N818 - it names what happened
 
 
 class Hooks:
-    """Runs the hook for what arrives. Whoever starts it owes a `stop`."""
+    """Runs the hook for what arrives and is said later. Whoever starts it owes a `stop`."""
 
     def __init__(
         self, home: Path, settings: HookSettings, *, say: Callable[[str], None] = lambda _: None
@@ -103,19 +109,36 @@ class Hooks:
             self._wake.clear()
             items = inbox.items_since(memory.number(_CURSOR), _AT_ONCE)
             for item in items:
-                if item.delivery.todo and not self._serve(item, inbox, memory, database):
+                if item.delivery.todo and not self._serve(item, ARRIVAL, database):
                     return
                 with database.write():
                     memory.keep(_CURSOR, item.delivery.arrival)
-            if not items:
+            if items:
+                continue
+            events = inbox.events_since(memory.number(_EVENT_CURSOR), 1)
+            for event in events:
+                if not self._serve_event(event, inbox, database):
+                    return
+                with database.write():
+                    memory.keep(_EVENT_CURSOR, event.number)
+            if not events:
                 self._wake.wait(_LOOK_SECONDS)
 
-    def _serve(self, item: Item, inbox: Inbox, memory: Memory, database: Database) -> bool:
-        """Run the hook for one arrival until it succeeds or is set aside; False when stopping."""
+    def _serve_event(self, event: Event, inbox: Inbox, database: Database) -> bool:
+        """Run the hook for one event, unless its work is open no more; False when stopping."""
+        item = inbox.item(event.directive, event.role)
+        if item is None or not item.delivery.open:
+            return True
+        return self._serve(item, event.kind, database)
+
+    def _serve(self, item: Item, event: str, database: Database) -> bool:
+        """Run the hook for one event until it succeeds or is set aside; False when stopping."""
+        inbox, memory = Inbox(database), Memory(database)
         zone = work.zone_of(memory.facts().timezone)
         data = inbox.directive_data(item.delivery.directive) or b"{}"
         told = work.as_dict(item, zone, time.time(), data=data)
         told["store_name"] = memory.facts().name
+        told["event"] = event
         error = ""
         for attempt in range(self._settings.attempts):
             if attempt:
@@ -133,6 +156,8 @@ class Hooks:
                 return True
         if self._stopping.is_set():
             return False
+        if event != ARRIVAL:
+            error = f"{event}: {error}"
         self._say(f"the hook failed for work {item.delivery.number}: {error}")
         with database.write():
             inbox.set_hook_failure_aside(
@@ -179,6 +204,7 @@ def _start(
     command: str | tuple[str, ...], told: Mapping[str, Any], complaints: Any
 ) -> subprocess.Popen[bytes]:
     variables = {
+        "STOREBUS_EVENT": told["event"],
         "STOREBUS_NUMBER": told["number"],
         "STOREBUS_DIRECTIVE": told["directive"],
         "STOREBUS_ROLE": told["role"],

@@ -33,6 +33,7 @@ from storeagent.core import AgentCore
 from storeagent.effects import Effects
 from storeagent.inbox import Inbox
 from storeagent.outbox import Outbox
+from storeagent.telling import Telling
 from tests.simulation import machine, templates
 
 Patch = pytest.MonkeyPatch
@@ -210,12 +211,12 @@ def early_change(patch: Patch) -> None:
 
 def originals(patch: Patch) -> None:
     """A device sends HQ what HQ has forgotten."""
-    patch.setattr(Effects, "_send_original", lambda self, delivery: False)
+    patch.setattr(Telling, "original", lambda self, delivery: False)
 
 
 def cancels_back(patch: Patch) -> None:
     """A device sends HQ the withdrawals that HQ has forgotten."""
-    patch.setattr(Effects, "_send_cancel_back", lambda self, directive: None)
+    patch.setattr(Telling, "cancel_back", lambda self, directive: None)
 
 
 def kept_rows(patch: Patch) -> None:
@@ -480,13 +481,13 @@ def stolen_seals(patch: Patch) -> None:
 def kept_seals(patch: Patch) -> None:
     """A device keeps the seal with its copy of a directive, and sends it back with it."""
 
-    def enqueue(self: Effects, kind: str, data: Any, **more: Any) -> Any:
+    def enqueue(self: Telling, kind: str, data: Any, **more: Any) -> Any:
         if kind == "original":
             data = msgspec.structs.replace(data, seal="")
         return real(self, kind, data, **more)
 
-    real = Effects._enqueue
-    patch.setattr(Effects, "_enqueue", enqueue)
+    real = Telling._enqueue
+    patch.setattr(Telling, "_enqueue", enqueue)
 
 
 def hello_numbers(patch: Patch) -> None:
