@@ -52,6 +52,11 @@ BENCHMARKS = (
         "latency", "bench.latency", "from the end of a command until a running daemon has sent it"
     ),
     Benchmark(
+        "sums",
+        "bench.row_sums",
+        "rows written and read with the sums that tell damage, against the same without them",
+    ),
+    Benchmark(
         "security",
         "bench.security",
         "signing and verifying, the broker with an access file against without, who is let in",
