@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from hqconsole.commands.main import main as hq_main
+from hqconsole.ledger.directives import find
+from hqconsole.ledger.escalations import raise_
 from hqconsole.ledger.opening import open_ledger
 from hqconsole.ledger.troubles import put_aside, record_incident
+from hqconsole.operators import FILE_NAME as OPERATORS
 from storeagent.main import main as agent_main
 from tests.contract.conftest import Chain
 from tests.contract.markdown import Section, sections, words
@@ -24,6 +27,14 @@ def _fields(section: Section, table: int = 0) -> set[str]:
     assert heading == ["field", "what"], section.title
     assert all(what for _, what in rows), section.title
     return {words(field)[0] for field, _ in rows}
+
+
+def raise_escalation(home: Path, directive: str) -> None:
+    """As the hub does it when the work of a region is late."""
+    with open_ledger(home) as ledger, ledger.write() as connection:
+        no = find(connection, directive)
+        late = {"rule": 0, "timezone": "UTC", "region": "east", "mailboxes": 1, "at": 1.0}
+        raise_(connection, no, **late)
 
 
 def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: Path) -> None:
@@ -46,6 +57,10 @@ def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: P
         record_incident(connection, "restored", at=1.0, device_no=None)
     chain.hq("tls", "init")
     directive = written["hq publish"]["id"]
+    raise_escalation(chain.hq_home, directive)
+    (chain.hq_home / OPERATORS).write_text("[operators.x]\nmay = 'admin'\n", encoding="utf-8")
+    operators = chain.hq("operators", "--json")
+    (chain.hq_home / OPERATORS).unlink()
     written |= {
         "storeagent status": chain.device("status", "--json"),
         "hq status": chain.hq("status", "--json"),
@@ -70,6 +85,9 @@ def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: P
         "hq audit": chain.hq("audit", "--json"),
         "storeagent join": chain.device("join", str(tmp_path / "bundle"), "--json"),
         "hq tls show": chain.hq("tls", "show", "--json"),
+        "hq operators": operators,
+        "hq kinds": chain.hq("kinds", "--json"),
+        "hq escalations": chain.hq("escalations", "--json"),
     }
     assert written.keys() == COMMANDS.keys()
     first = {
@@ -84,6 +102,8 @@ def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: P
         assert keys == expected[command], command
     assert planned.keys() == _fields(COMMANDS["hq publish"]) - {"id", "short_id"}
     assert written["hq status"]["directives"][0].keys() == _fields(COMMANDS["hq status"], 1)
+    for command, items in (("hq operators", "operators"), ("hq kinds", "kinds")):
+        assert written[command][items][0].keys() == _fields(COMMANDS[command], 1)
     assert written["hq key list"]["keys"][0].keys() == _fields(COMMANDS["hq key list"], 1)
 
 
