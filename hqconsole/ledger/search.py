@@ -47,9 +47,9 @@ RANKED = (
     f" * (1 + 1 / (1 + max(0, :now - searched.at) / {_HALF_SECONDS})), searched.no DESC LIMIT :most"
 )
 _OF_DEVICES = (
-    " AND (searched.source <= 4 OR EXISTS (SELECT 1 FROM arrival JOIN device"
-    " ON device.no = arrival.device_no JOIN store ON store.no = device.store_no"
-    " WHERE arrival.no = searched.source_no AND {where}))"
+    " AND (searched.source IN (" + ", ".join(str(int(one)) for one in HQ_SOURCES) + ") OR"
+    " (SELECT device_no FROM arrival WHERE arrival.no = searched.source_no) IN"
+    " (SELECT device.no FROM device JOIN store ON store.no = device.store_no WHERE {where}))"
 )
 SAID = (
     f"SELECT arrival.kind, {DATA}, store.id, store.name, store.region, directive.id,"
