@@ -33,8 +33,7 @@ def raise_escalation(home: Path, directive: str) -> None:
     """As the hub does it when the work of a region is late."""
     with open_ledger(home) as ledger, ledger.write() as connection:
         no = find(connection, directive)
-        late = {"rule": 0, "timezone": "UTC", "region": "east", "mailboxes": 1, "at": 1.0}
-        raise_(connection, no, **late)
+        raise_(connection, no, rule=0, timezone="UTC", region="east", mailboxes=1, at=1.0)
 
 
 def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: Path) -> None:
