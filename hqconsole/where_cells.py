@@ -1,4 +1,4 @@
-"""What a cell of somebody's list says: a text to compare, a number, a day.
+"""What a cell of somebody's list says: a text to compare, a number, a date.
 
 Pure. Cells come from any system in any country, so the rules are few and told: what could be read
 in two ways is read in neither.
@@ -8,7 +8,7 @@ grouped by one of `,`, space, `'` or `_`, every group having three digits: 8200,
 1'250.50. No unit, no currency, no percent, no exponent; `8,2` is none (8.2, or a slip?), and what
 begins with a zero too many is none (007 is a code). `8.200` is 8.2, as programs write it.
 
-A **day** is year, month and day in this order, with `-`, `/` or `.` between them, a time of day
+A **date** is year, month and day in this order, with `-`, `/` or `.` between them, a time of day
 behind it left out: 2026-05-01, 2026/5/1, 2026-05-01T08:00. 01.05.2026 is none.
 
 A **text** is compared without regard to letter case, full width, and spaces around and between.
@@ -18,14 +18,20 @@ import re
 import unicodedata
 from datetime import date
 
-_MAX_CHARACTERS = 40  # of a number or a day
+_MAX_CHARACTERS = 40  # of a number or a date
 
 _NUMBER = re.compile(
     r"[+-]?(?:0|[1-9][0-9]{0,2}(?:([,_' ])[0-9]{3}(?:\1[0-9]{3})*)|[1-9][0-9]*)(?:\.[0-9]+)?"
 )
 _BEGINS = frozenset("+-0123456789")
 _GROUPING = str.maketrans("", "", ",_' ")
-_ONE_SPELLING = str.maketrans({"\N{MINUS SIGN}": "-", "\N{RIGHT SINGLE QUOTATION MARK}": "'"})
+# Not by compatibility: that would make a number of the ² of m², and another one of 8².
+_ONE_SPELLING = {
+    **{0xFF01 + offset: 0x21 + offset for offset in range(94)},  # full width
+    **dict.fromkeys(map(ord, "\u00a0\u2007\u2009\u202f\u3000"), " "),
+    ord("\N{MINUS SIGN}"): "-",
+    ord("\N{RIGHT SINGLE QUOTATION MARK}"): "'",
+}
 _DAY = re.compile(r"([0-9]{4})([-/.])([0-9]{1,2})\2([0-9]{1,2})(?:[T ].*)?")
 
 
@@ -46,7 +52,7 @@ def number(text: str) -> int | float | None:
 
 
 def day(text: str) -> date | None:
-    """Return the day that a cell names; None when it names none."""
+    """Return the day that a cell names, its time of day left out; None when it is no date."""
     match = _DAY.fullmatch(_plain(text))
     if match is None:
         return None
@@ -61,6 +67,6 @@ def _plain(text: str) -> str:
     if len(text) > _MAX_CHARACTERS:
         return ""
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text).translate(_ONE_SPELLING)
+        text = text.translate(_ONE_SPELLING)
     text = text.strip()
     return text if text[:1] in _BEGINS else ""

@@ -32,8 +32,8 @@ def _column(name: str, stores: Collection[Cells]) -> dict[str, Any]:
     cells = Counter(row.get(name, "") or "" for row in stores)
     empty = cells.pop("", 0)
     texts = {cell: count for cell, count in cells.items() if isinstance(cell, str)}
-    numbers = {cell: one for cell in texts if (one := where_cells.number(cell)) is not None}
-    days = {cell: one for cell in texts if (one := where_cells.day(cell)) is not None}
+    numbers = {cell: n for cell in texts if (n := where_cells.number(cell)) is not None}
+    days = {cell: day for cell in texts if (day := where_cells.day(cell)) is not None}
     filled = cells.total()
     number_cells, day_cells = (sum(texts[cell] for cell in some) for some in (numbers, days))
     if name in LISTS:
@@ -41,14 +41,14 @@ def _column(name: str, stores: Collection[Cells]) -> dict[str, Any]:
     elif filled and number_cells * 2 > filled:
         kind = "number"
     elif filled and day_cells * 2 > filled:
-        kind = "day"
+        kind = "date"
     else:
         kind = "text"
     least: int | float | str | None = None
     most: int | float | str | None = None
     if kind == "number":
         least, most = min(numbers.values()), max(numbers.values())
-    elif kind == "day":
+    elif kind == "date":
         least, most = str(min(days.values())), str(max(days.values()))
     entries = Counter[str]()
     for cell, count in cells.items():
@@ -60,7 +60,7 @@ def _column(name: str, stores: Collection[Cells]) -> dict[str, Any]:
         "kind": kind,
         "stores": filled,
         "empty": empty,
-        "other": {"number": filled - number_cells, "day": filled - day_cells}.get(kind, 0),
+        "other": {"number": filled - number_cells, "date": filled - day_cells}.get(kind, 0),
         "different": len(entries),
         "least": least,
         "most": most,

@@ -10,11 +10,11 @@ city where the list has no Ort that was kept). An extra column that is called li
 
 What is true:
 
-* `=`: the cell is the same text, or the same number or day. A value in quotes is only a text:
+* `=`: the cell is the same text, or the same number or date. A value in quotes is only a text:
   `postcode = "01234"`. `region` is its identifier or what people call it. An empty cell is the same
   as "" and as nothing else. `in` is `=` with any of its values; `!=` and `not in` are true exactly
   where `=` and `in` are not, so also of empty cells.
-* `<` and its like: the cell is a number, or a day, and so is the value. A cell that is neither, or
+* `<` and its like: the cell is a number, or a date, and so is the value. A cell that is neither, or
   empty, is on no side of anything; a note says how many stores that are.
 * `contains`: the cell, or one entry of a list, has the text in it.
 * `has`: one entry of the list is the text, or has it as its identifier. `roles` and `tags` are
@@ -186,8 +186,8 @@ class Match:
             limit, kind = where_cells.day(value.text), where_cells.day
         if limit is None:
             raise WhereError(
-                f"{tree.operator} compares numbers and days: expected a number such as 800 or a "
-                "day such as 2026-05-01",
+                f"{tree.operator} compares numbers and dates: expected a number such as 800 or a "
+                "date such as 2026-05-01",
                 self._text,
                 value.at,
             )
@@ -196,7 +196,7 @@ class Match:
             found = kind(cell) if isinstance(cell, str) else None
             return found is not None and holds(found, limit)
 
-        return _Leaf(reader, judge, side="number" if kind is where_cells.number else "day")
+        return _Leaf(reader, judge, side="number" if kind is where_cells.number else "date")
 
     def _column(self, tree: Comparison) -> str:
         name = tree.column

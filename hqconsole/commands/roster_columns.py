@@ -20,7 +20,7 @@ def columns(home: Path, as_json: bool) -> None:
     """List what the roster says of stores, column by column, as --where asks for it.
 
     Every column of the imported list is there, also those that storebus has no use for itself.
-    Numbers and days show their least and greatest, so that a column which was read otherwise than
+    Numbers and dates show their least and greatest, so that a column which was read otherwise than
     it was meant is seen.
 
     \b
