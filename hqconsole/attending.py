@@ -7,10 +7,14 @@ earlier hub still meant to do. What there is to do is `ledger.lifecycles`' busin
 
 from collections.abc import Callable
 
+from hqconsole.audience import AudienceError
 from hqconsole.batch import Batch
 from hqconsole.ledger import audiences, lifecycles, organisation, waves
 from hqconsole.ledger.organisation import PresentOrganisation
+from hqconsole.ledger.troubles import record_standing_incident
 
+NO_JOINERS = "nobody can join"
+"""The kind of the incident that a continuous audience cannot be judged on today's roster."""
 _AT_ONCE = 50
 
 
@@ -52,7 +56,18 @@ class Attendant:
             return
         self._roster_version = version
         for directive_no in lifecycles.continuous(batch.reading):
-            joiners = audiences.joiners(batch.reading, directive_no, self._there())
+            try:
+                joiners = audiences.joiners(batch.reading, directive_no, self._there())
+            except AudienceError as error:
+                record_standing_incident(
+                    batch.connection,
+                    NO_JOINERS,
+                    at=batch.at,
+                    device_no=None,
+                    directive=directive_no,
+                    reason=str(error),
+                )
+                continue
             if joiners:
                 waves.join(
                     batch.connection,

@@ -23,9 +23,21 @@ main = CommandGroup(
     sections={
         "Directives": {
             "publish": (f"{_COMMANDS}.publish:publish", "Issue a directive to exactly these."),
+            "submit": (f"{_COMMANDS}.approval:submit", "Let a draft go."),
+            "approve": (f"{_COMMANDS}.approval:approve", "Let out what somebody else wrote."),
+            "deny": (f"{_COMMANDS}.approval:deny", "Say no to it."),
+            "revise": (f"{_COMMANDS}.revise:revise", "Change what no store has heard of."),
+            "schedule": (f"{_COMMANDS}.rollout:schedule", "Give it another time to go out."),
+            "pause": (f"{_COMMANDS}.rollout:pause", "Let no more waves of it go."),
+            "resume": (f"{_COMMANDS}.rollout:resume", "Let it go on."),
+            "stop": (f"{_COMMANDS}.rollout:stop", "Send it to nobody else."),
+            "remind": (f"{_COMMANDS}.remind:remind", "Remind those who have not answered."),
+            "remove": (f"{_COMMANDS}.remind:remove", "Wait for a store no longer."),
             "cancel": (f"{_COMMANDS}.cancel:cancel", "Withdraw a directive."),
             "status": (f"{_COMMANDS}.status:status", "How far each directive is."),
             "who": (f"{_COMMANDS}.who:who", "Who has not (or who has)."),
+            "why": (f"{_COMMANDS}.why:why", "One store's chain of custody, and what is missing."),
+            "cannot": (f"{_COMMANDS}.cannot:cannot", "Why stores cannot, put together."),
             "search": (f"{_COMMANDS}.search:search", "Find words in the whole history."),
         },
         "Who may what": {

@@ -1,8 +1,10 @@
-"""`publish`: issue a directive to exactly the right stores."""
+"""`publish`: issue a directive to exactly the right stores, now or later, at once or in waves."""
 
+import sqlite3
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,24 +13,32 @@ from zoneinfo import ZoneInfo
 import click
 
 from buskit.cli import home_option, json_option
+from buskit.database import Database
 from buskit.doorbell import ring
 from buskit.terminal import Column, Sheet, narrate
 from buswire.messages import DIRECTIVE_BYTES_LIMIT
 from buswire.names import ANY_ROLE
 from buswire.states import Needs
-from hqconsole.audience import Mailbox, Organisation, Selector, cover, digest, left_out, select
-from hqconsole.commands.common import by_option, narrate_hub, write_audit
+from hqconsole import kinds
+from hqconsole.audience import Choice, choose, left_out
+from hqconsole.commands.audience_options import audience_options
+from hqconsole.commands.common import acting, by_option, narrate_hub, operator, write_audit
+from hqconsole.commands.going_out import asked_gate, out_words, per_hour
+from hqconsole.composing import Composed, Wish, compose, waves, why_approval
+from hqconsole.cover import cover, digest
 from hqconsole.errors import HqError
 from hqconsole.home import hub_state, new_id, read_hq_settings
-from hqconsole.ledger import directives, store_views
+from hqconsole.ledger import audiences, directives, lifecycles, store_views, withdrawing
+from hqconsole.ledger import waves as going_out
 from hqconsole.ledger.opening import open_ledger
-from hqconsole.ledger.organisation import organisation
-from hqconsole.ledger.views import SHORT_ID
-from hqconsole.moments import EXAMPLES, Moment, parse_moment
+from hqconsole.ledger.organisation import organisation, timezones
+from hqconsole.ledger.views import SHORT_ID, directive_id
+from hqconsole.lifecycle import DirectiveState
+from hqconsole.moments import Moment
+from hqconsole.organisation import Mailbox, Organisation
+from hqconsole.selector import Selector
 from hqconsole.zones import time_zone
 
-_PRIORITIES = ("low", "normal", "high", "urgent")
-_NEEDS_OF_KIND = {"task": Needs.DONE, "recall": Needs.DONE}
 _NAMED = 5
 _CHANNELS_NAMED = 8
 _MANY = 20_000
@@ -38,117 +48,160 @@ _MANY = 20_000
 @click.argument("title")
 @click.option("--body", metavar="TEXT", help="The text.")
 @click.option("-f", "--file", "body_file", metavar="FILE", help="The text from a file; - is stdin.")
-@click.option("--region", "regions", multiple=True, help="Every store of this region.")
-@click.option("--store", "stores", multiple=True, help="This store.")
-@click.option("--role", "roles", multiple=True, help="For this role; otherwise the whole store.")
-@click.option("--tag", "tags", multiple=True, help="Only stores with this tag.")
-@click.option("--all", "everyone", is_flag=True, help="Every store.")
-@click.option("--kind", default="notice", show_default=True, help="notice, task, recall, ...")
+@audience_options
+@click.option("--kind", default="notice", show_default=True, help="hq kinds lists them.")
 @click.option(
     "--needs",
     type=click.Choice([needs.value for needs in Needs]),
-    help="What is asked of them; done for tasks and recalls, otherwise read.",
+    help="What is asked of them; if not said, what the kind asks.",
 )
 @click.option("--due", metavar="WHEN", help="On each store's own clock, such as 'Friday 18:00'.")
+@click.option(
+    "--forced-from", metavar="WHEN", help="From when devices insist on it; before, it may wait."
+)
 @click.option("--expires", metavar="WHEN", help="When it closes by itself; on head office's clock.")
-@click.option("--priority", type=click.Choice(_PRIORITIES), default="normal", show_default=True)
+@click.option("--priority", type=click.Choice(kinds.PRIORITIES), help="Else that of the kind.")
+@click.option(
+    "--remind",
+    multiple=True,
+    metavar="RULE",
+    help="'2h before due', 'every 4h after due, 6 times, 08:00-20:00'; none for not at all.",
+)
+@click.option(
+    "--escalate", multiple=True, metavar="RULE", help="'24h late: region manager'; or none."
+)
+@click.option("--at", "starts", metavar="WHEN", help="When it goes out; on head office's clock.")
+@click.option("--local", is_flag=True, help="With --at: on each store's own clock.")
+@click.option("--pilot", multiple=True, metavar="STORE", help="Goes first, the others by the gate.")
+@click.option("--waves", "percents", metavar="10,50", help="Then up to these shares of the rest.")
+@click.option("--done-percent", type=float, help="The next wave goes when so many are done. [100]")
+@click.option("--cannot-percent", type=float, help="It pauses when more cannot. [0]")
+@click.option("--within", metavar="SPAN", help="It pauses when that is not so after 24h, 7d, ...")
+@click.option("--rate", metavar="N/h", help="So many mailboxes an hour at most: 500/h, 20/min.")
+@click.option("--continuous", is_flag=True, help="Stores that join later get it, too.")
+@click.option("--supersedes", metavar="ID", help="Withdraw that one, for which this stands in.")
+@click.option("--undo", metavar="ID", help="To those who had done what was withdrawn.")
+@click.option("--draft", "as_draft", is_flag=True, help="Only write it down: hq submit lets it go.")
 @click.option("--dry-run", is_flag=True, help="Only show whom it would reach, and how.")
 @by_option
 @home_option("hq")
 @json_option
 def publish(
     *,
+    selector: Selector,
     title: str,
     body: str | None,
     body_file: str | None,
-    regions: Sequence[str],
-    stores: Sequence[str],
-    roles: Sequence[str],
-    tags: Sequence[str],
-    everyone: bool,
     kind: str,
     needs: str | None,
     due: str | None,
+    forced_from: str | None,
     expires: str | None,
-    priority: str,
+    priority: str | None,
+    remind: Sequence[str],
+    escalate: Sequence[str],
+    starts: str | None,
+    local: bool,
+    pilot: Sequence[str],
+    percents: str | None,
+    done_percent: float | None,
+    cannot_percent: float | None,
+    within: str | None,
+    rate: str | None,
+    continuous: bool,
+    supersedes: str | None,
+    undo: str | None,
+    as_draft: bool,
     dry_run: bool,
     by: str,
     home: Path,
     as_json: bool,
 ) -> None:
-    """Issue a directive. Places add up, tags restrict, roles name who it is for in each store.
+    """Issue a directive. Places add up, tags and --where restrict, roles name who in each store.
 
-    Durable when the command returns; works with the hub down.
+    Durable when the command returns; works with the hub down. Without an audience, what supersedes
+    another one goes to whom that went, and an --undo to those who had done it.
 
     \b
     Examples:
       hq publish 'Golden Week' -f golden.md --region east --role manager \\
           --kind task --due 'Friday 18:00'
-      hq publish 'Pull lot 2231' --all --kind recall --priority urgent
+      hq publish 'Pull lot 2231' --all --kind recall
       hq publish 'Open late' --store S017 --body 'Until 22:00.' --dry-run
+      hq publish 'New prices' --all --at 'Monday 06:00' --local
+      hq publish 'New till software' --all --kind task --pilot S001 --pilot S017 \\
+          --waves 10,50 --done-percent 90 --cannot-percent 5 --within 24h
+      hq publish 'Big stores only' --where 'format=hypermarket and area_sqm>800' --kind task
     """  # noqa: D301 - click reads \b as: leave the lines as they are
     settings = read_hq_settings(home)
     now_at = time.time()
     zone = time_zone(settings.timezone)
-    now = datetime.fromtimestamp(now_at, ZoneInfo(zone))
-    draft = directives.Draft(
-        title=_checked(title, "the title", 200),
-        body=_body(body, body_file),
-        kind=_checked(kind, "the kind", 40),
-        needs=Needs(needs) if needs else _NEEDS_OF_KIND.get(kind, Needs.READ),
+    what = kinds.of(settings, checked(kind, "the kind", 40))
+    if not dry_run:
+        acting(home, "publish", kind=what.name)
+    wish = Wish(
+        title=checked(title, "the title", 200),
+        body=read_body(body, body_file),
+        kind=what,
+        needs=Needs(needs) if needs else None,
         priority=priority,
-        due=None if due is None else str(parse_moment(due, now=now)),
-        expires_at=None if expires is None else _expiry(parse_moment(expires, now=now), zone, now),
-        issued_by=by[:500],
-    )
-    selector = Selector(
-        regions=tuple(regions),
-        stores=tuple(stores),
-        roles=tuple(roles),
-        tags=tuple(tags),
-        everyone=everyone,
+        due=due,
+        forced_from=forced_from,
+        expires=expires,
+        remind=remind,
+        escalate=escalate,
+        starts=starts,
+        local=local,
+        pilot=pilot,
+        percents=_shares(percents),
+        gate=asked_gate(done_percent, cannot_percent, within),
+        rate_per_hour=None if rate is None else per_hour(rate),
+        continuous=continuous,
     )
     with open_ledger(home) as ledger:
-        if dry_run:
-            with ledger.read() as connection:
-                there = organisation(connection)
-                mailboxes = select(selector, there)
-                found = _plan(mailboxes, there)
-                unserved = store_views.unserved(connection, mailboxes)
-                found["unserved"] = len(unserved)
-                found["unserved_mailboxes"] = [str(mailbox) for mailbox in unserved]
-        else:
-            with ledger.write() as connection:
-                there = organisation(connection)
-                mailboxes = select(selector, there)
-                if len(mailboxes) >= _MANY and sys.stderr.isatty():
-                    narrate(f"writing {len(mailboxes):,} deliveries ...")
-                issued = directives.issue(
-                    connection, draft, mailboxes, there, at=now_at, new_id=new_id
-                )
-                write_audit(
-                    connection,
-                    "publish",
-                    directive=issued.id,
-                    title=draft.title,
-                    mailboxes=issued.mailboxes,
-                    digest=issued.digest,
-                    by=draft.issued_by,
-                )
+        publishing = _Publishing(ledger, wish, selector, supersedes, undo)
+        with ledger.read() as connection:
+            choice, composed = publishing.prepare(
+                connection,
+                by=by[:500],
+                now=datetime.fromtimestamp(now_at, ZoneInfo(zone)),
+                zone=zone,
+            )
+            there = organisation(connection)
+            unserved = store_views.unserved(connection, choice.mailboxes)
+            cut = publishing.cut(connection, composed, choice, zone)
+        why = why_approval(settings.approval, what, len(choice.mailboxes))
+        found = _facts(choice.mailboxes, there)
+        if not dry_run:
+            acting(home, "publish", kind=what.name, regions=_regions(choice.mailboxes, there))
+            if len(choice.mailboxes) >= _MANY and sys.stderr.isatty():
+                narrate(f"writing {len(choice.mailboxes):,} deliveries ...")
+            found |= publishing.carry_out(
+                composed, choice, cut, at=now_at, why=why, as_draft=as_draft
+            )
             ring(home)
-            found = {
-                "id": issued.id,
-                "short_id": issued.id[:SHORT_ID],
-                **_facts(mailboxes, [str(channel) for channel in issued.channels], issued.digest),
-            }
+    draft = composed.draft
     found |= {
         "needs": draft.needs.value,
         "due": draft.due,
         "expires_at": draft.expires_at,
+        "forced_from": draft.forced_from,
+        "starts": composed.plan.starts,
+        "waves": []
+        if composed.goes_at_once
+        else [
+            {"label": one.label, "mailboxes": len(one.mailboxes), "not_before": one.not_before}
+            for one in cut
+        ],
+        "approval": why,
+        "unserved": len(unserved),
+        "unserved_mailboxes": [str(mailbox) for mailbox in unserved],
         "dry_run": dry_run,
     }
-    for store_id in left_out(selector, mailboxes):
+    for store_id in left_out(selector, choice.mailboxes):
         narrate(f"! store {store_id} was named and is left out: it lacks that role or tag")
+    for note in choice.notes:
+        narrate(f"! {note}")
     if as_json:
         found["hub_running"] = hub_state(home).running
         Sheet().json(found)
@@ -156,23 +209,136 @@ def publish(
     _show(found)
     if dry_run:
         narrate("nothing was issued; the same without --dry-run issues it")
-    else:
-        narrate_hub(home)
-        narrate(f"follow it with: hq status {found['short_id']} --watch")
+        return
+    narrate(out_words(found["state"], found["short_id"], why))
+    narrate_hub(home)
+    narrate(f"follow it with: hq status {found['short_id']} --watch")
 
 
-def _plan(mailboxes: set[Mailbox], there: Organisation) -> dict[str, Any]:
-    uses = cover(mailboxes, there)
-    return _facts(mailboxes, [str(use.channel) for use in uses], digest(mailboxes))
+@dataclass(frozen=True, slots=True)
+class _Publishing:
+    """One call of the command, with the ledger open."""
+
+    ledger: Database
+    wish: Wish
+    selector: Selector
+    supersedes: str | None
+    undo: str | None
+
+    def prepare(
+        self, connection: sqlite3.Connection, *, by: str, now: datetime, zone: str
+    ) -> tuple[Choice, Composed]:
+        """Work out whom it is for and what goes out."""
+        wish, there = self.wish, organisation(connection)
+        former = undone = None
+        if self.supersedes is not None:
+            former = directives.find(connection, self.supersedes)
+            wish = replace(wish, supersedes=directive_id(connection, former))
+        if self.undo is not None:
+            undone = directives.find(connection, self.undo)
+            wish = replace(wish, undoes=directive_id(connection, undone))
+        selector = audiences.whole(connection, self.selector)
+        if selector == Selector() and (former or undone):
+            found = (
+                withdrawing.done_before(connection, undone)
+                if undone is not None
+                else audiences.members_of(connection, former or 0)
+            )
+            choice = Choice({one for one in found if there.has(one)}, ())
+            if not choice.mailboxes:
+                raise HqError("nobody of them is there", hint="say whom it is for")
+        else:
+            choice = choose(selector, there)
+        composed = compose(wish, selector, author=operator(), issued_by=by, now=now, zone=zone)
+        return choice, composed
+
+    def cut(
+        self, connection: sqlite3.Connection, composed: Composed, choice: Choice, zone: str
+    ) -> list[directives.Wave]:
+        """Its waves; one, where it goes out in one."""
+        return waves(composed, choice.mailboxes, zones=lambda: timezones(connection), zone=zone)
+
+    def carry_out(
+        self,
+        composed: Composed,
+        choice: Choice,
+        cut: Sequence[directives.Wave],
+        *,
+        at: float,
+        why: str,
+        as_draft: bool,
+    ) -> dict[str, Any]:
+        """Write it down, and let it go if nothing holds it back."""
+        with self.ledger.write() as connection:
+            there = organisation(connection)
+            if composed.goes_at_once and not why and not as_draft:
+                issued = directives.issue(
+                    connection,
+                    composed.draft,
+                    choice.mailboxes,
+                    there,
+                    at=at,
+                    new_id=new_id,
+                    plan=composed.plan,
+                )
+                no, state = issued.no, DirectiveState.ISSUED
+                uses = [str(channel) for channel in issued.channels]
+            else:
+                written = directives.write(
+                    connection, composed.draft, composed.plan, cut, at=at, new_id=new_id
+                )
+                no, state, uses = written.no, DirectiveState.DRAFT, []
+                if why and not as_draft:
+                    lifecycles.submit(connection, no, by=operator(), why=why, at=at)
+                    state = DirectiveState.WAITING
+                elif not as_draft:
+                    state = going_out.begin(
+                        connection,
+                        no,
+                        by=operator(),
+                        at=at,
+                        new_id=new_id,
+                        organisation=lambda: there,
+                    )
+            whole_id = directive_id(connection, no)
+            write_audit(
+                connection,
+                "publish",
+                directive=whole_id,
+                title=composed.draft.title,
+                mailboxes=len(choice.mailboxes),
+                digest=digest(choice.mailboxes),
+                by=composed.draft.issued_by,
+                state=state.value,
+            )
+        found: dict[str, Any] = {
+            "id": whole_id,
+            "short_id": whole_id[:SHORT_ID],
+            "state": state.value,
+        }
+        return found | ({"channels": uses} if uses else {})
 
 
-def _facts(mailboxes: set[Mailbox], channels: Sequence[str], fingerprint: str) -> dict[str, Any]:
+def _regions(mailboxes: set[Mailbox], there: Organisation) -> set[str]:
+    return {there.stores[mailbox.store].region for mailbox in mailboxes}
+
+
+def _shares(text: str | None) -> list[float]:
+    if text is None:
+        return []
+    try:
+        return [float(part.strip().removesuffix("%")) for part in text.split(",")]
+    except ValueError:
+        raise click.UsageError(f"--waves {text} are no shares; write 10,50") from None
+
+
+def _facts(mailboxes: set[Mailbox], there: Organisation) -> dict[str, Any]:
     return {
         "mailboxes": len(mailboxes),
         "stores": len({mailbox.store for mailbox in mailboxes}),
         "roles": sorted({mailbox.role for mailbox in mailboxes}),
-        "channels": list(channels),
-        "digest": fingerprint,
+        "channels": [str(use.channel) for use in cover(mailboxes, there)],
+        "digest": digest(mailboxes),
     }
 
 
@@ -185,6 +351,14 @@ def _show(found: dict[str, Any]) -> None:
         f"{found['mailboxes']:,} mailboxes in {found['stores']:,} stores"
         f" ({', '.join(roles) or 'the store as a whole'})"
     )
+    if found["starts"]:
+        words["goes out"] = _moment_words(found["starts"])
+    cut = found["waves"]
+    if len(cut) > 1:
+        words["waves"] = f"{len(cut)}: " + ", ".join(
+            f"{one['label']} ({one['mailboxes']:,})" for one in cut[:_CHANNELS_NAMED]
+        )
+        words["waves"] += f" and {len(cut) - _CHANNELS_NAMED} more" * (len(cut) > _CHANNELS_NAMED)
     channels = found["channels"]
     more = len(channels) - _CHANNELS_NAMED
     words["channels"] = f"{len(channels)}: " + " ".join(channels[:_CHANNELS_NAMED])
@@ -192,8 +366,11 @@ def _show(found: dict[str, Any]) -> None:
         words["channels"] += f" and {more} more"
     words["needs"] = found["needs"]
     if found["due"]:
-        local = Moment.from_text(found["due"]).is_local
-        words["due"] = found["due"] + (" on each store's own clock" if local else "")
+        words["due"] = _moment_words(found["due"])
+    if found["forced_from"]:
+        words["forced"] = f"from {_moment_words(found['forced_from'])}"
+    if found["approval"]:
+        words["approval"] = found["approval"]
     if "unserved" in found:
         names = found["unserved_mailboxes"][:_NAMED]
         more = found["unserved"] - len(names)
@@ -207,7 +384,16 @@ def _show(found: dict[str, Any]) -> None:
     Sheet().show_one(words, [Column(key, key) for key in words], as_json=False)
 
 
-def _checked(text: str, what: str, most: int) -> str:
+def _moment_words(text: str) -> str:
+    return text + (" on each store's own clock" if Moment.from_text(text).is_local else "")
+
+
+def checked(text: str, what: str, most: int) -> str:
+    """Text in one line, not empty and not too long.
+
+    Raises:
+        UsageError: It is.
+    """
     text = " ".join(text.split())
     if not text:
         raise click.UsageError(f"{what} is empty")
@@ -216,7 +402,13 @@ def _checked(text: str, what: str, most: int) -> str:
     return text
 
 
-def _body(text: str | None, file: str | None) -> str:
+def read_body(text: str | None, file: str | None) -> str:
+    """The text of a directive, from an option or a file.
+
+    Raises:
+        UsageError: Both were given.
+        HqError: It is too long, or not UTF-8.
+    """
     if text is not None and file is not None:
         raise click.UsageError("--body and --file contradict each other; leave one out")
     if file is None:
@@ -238,10 +430,3 @@ def _body(text: str | None, file: str | None) -> str:
         raise HqError(
             f"the text is not UTF-8 (byte {error.start})", hint="save it as UTF-8 and try again"
         ) from None
-
-
-def _expiry(moment: Moment, zone: str, now: datetime) -> float:
-    at = moment.at(zone)
-    if at <= now.timestamp():
-        raise HqError(f"{moment} is past in {zone}", hint=f"write a time to come: {EXAMPLES}")
-    return at

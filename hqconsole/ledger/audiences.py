@@ -213,6 +213,12 @@ def joiners(connection: sqlite3.Connection, directive_no: int, there: Organisati
     return sorted(connection.execute(MAILBOX_NO, mailbox).fetchone()[0] for mailbox in today)
 
 
+def members_of(connection: sqlite3.Connection, directive_no: int) -> set[Mailbox]:
+    """Everybody whom a directive was sent to, or is to be."""
+    sent = _members(connection, directive_no, "delivery")
+    return sent | _members(connection, directive_no, "planned")
+
+
 def _members(
     connection: sqlite3.Connection, directive_no: int, table: str, also: str = "1"
 ) -> set[Mailbox]:
@@ -224,7 +230,9 @@ def _asked(connection: sqlite3.Connection, directive_no: int) -> tuple[Selector 
     row = connection.execute(
         "SELECT selector, continuous FROM plan WHERE directive_no = ?", (directive_no,)
     ).fetchone()
-    return (None, False) if row is None else (selector_from_json(row[0]), bool(row[1]))
+    if row is None or not row[0]:
+        return None, False
+    return selector_from_json(row[0]), bool(row[1])
 
 
 def _reached(

@@ -163,9 +163,15 @@ def reschedule(
         at: Unix time.
 
     Raises:
-        LifecycleError: It is out already, or over.
+        HqError: It is out already, or over.
     """
-    state = steps.move(connection, directive_no, Action.SCHEDULE, at=at, by=by, note=starts)
+    state = steps.require(
+        connection,
+        directive_no,
+        frozenset({DirectiveState.DRAFT, DirectiveState.WAITING, DirectiveState.SCHEDULED}),
+        "it has its time no longer before it",
+    )
+    steps.record(connection, directive_no, Action.SCHEDULE, state, at=at, by=by, note=starts)
     connection.execute("UPDATE plan SET starts = ? WHERE directive_no = ?", (starts, directive_no))
     if parts[0][2] is None:
         connection.execute(
@@ -186,8 +192,8 @@ def reschedule(
                 "INSERT INTO planned (directive_no, wave_no, mailbox_no) VALUES (?, ?, ?)",
                 [(directive_no, no, number) for number in sorted(numbers)],
             )
-    assert state is DirectiveState.SCHEDULED
-    waves.look_again(connection, directive_no, parts[0][1])
+    if state is DirectiveState.SCHEDULED:
+        waves.look_again(connection, directive_no, parts[0][1])
 
 
 def planned_by_zone(connection: sqlite3.Connection, directive_no: int) -> dict[str, list[int]]:

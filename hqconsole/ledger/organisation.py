@@ -85,6 +85,13 @@ def rows(connection: sqlite3.Connection, *, closed: bool = False) -> dict[str, S
     }
 
 
+def timezones(connection: sqlite3.Connection) -> dict[str, str]:
+    """The time zone of every open store."""
+    return dict(
+        connection.execute("SELECT id, timezone FROM store WHERE closed_at IS NULL").fetchall()
+    )
+
+
 def organisation(connection: sqlite3.Connection) -> Organisation:
     """The open stores as audiences see them; the rest of the roster is read if it is asked for."""
     lists: dict[str, frozenset[str]] = {}

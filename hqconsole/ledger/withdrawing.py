@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 from buswire.messages import HQ_KINDS, Cancel, decode_data, encode_data
 from buswire.states import State
-from hqconsole.audience import Organisation
 from hqconsole.ledger import channels, deliveries, reach, steps
+from hqconsole.ledger.deliveries import STATE_CODES
 from hqconsole.lifecycle import Action, DirectiveState
+from hqconsole.organisation import Mailbox, Organisation
 
 NewId = Callable[[], str]
 
@@ -126,6 +127,30 @@ def withdraw_the_former(
         at=at,
         new_id=new_id,
     )
+
+
+def done_before(connection: sqlite3.Connection, directive_no: int) -> set[Mailbox]:
+    """Who had done a directive before it was withdrawn, and may have something to undo.
+
+    Raises:
+        HqError: It is not withdrawn.
+    """
+    steps.require(
+        connection,
+        directive_no,
+        frozenset({DirectiveState.CANCELLED, DirectiveState.SUPERSEDED}),
+        "only what was withdrawn is there to be undone",
+    )
+    done = STATE_CODES[State.DONE]
+    return {
+        Mailbox(*row)
+        for row in connection.execute(
+            "SELECT store.id, role FROM delivery JOIN mailbox ON mailbox.no = mailbox_no"
+            " JOIN store ON store.no = store_no"
+            " WHERE directive_no = ? AND ? IN (delivery.state, delivery.was)",
+            (directive_no, done),
+        )
+    }
 
 
 def kept(connection: sqlite3.Connection, directive_id: str) -> tuple[Cancel, int] | None:
