@@ -5,9 +5,13 @@ from typing import Any
 
 from buskit.terminal import bar
 from buswire.states import State
+from hqconsole.lifecycle import DirectiveState, words
 from hqconsole.moments import Moment, MomentError
 
-LEGEND = "# as asked   + on the way   . not there yet   ! cannot   x closed by head office"
+LEGEND = (
+    "# as asked   + on the way   . not there yet   _ not sent yet   ! cannot"
+    "   x closed by head office"
+)
 
 _CLOSED = (State.EXPIRED, State.CANCELLED, State.REMOVED)
 
@@ -23,6 +27,7 @@ def progress_bar(row: Mapping[str, Any], width: int = 24) -> str:
         (states[State.CANNOT], "!"),
         (sum(states[state] for state in _CLOSED), "x"),
         (waiting, "."),
+        (row["planned"], "_"),
         width=width,
     )
 
@@ -33,17 +38,27 @@ def met_words(row: Mapping[str, Any]) -> str:
 
 
 def state_words(row: Mapping[str, Any]) -> str:
-    """The state of a directive in a word."""
-    if row["state"] == "issued" and row["complete"]:
-        return "complete"
-    return "open" if row["state"] == "issued" else str(row["state"])
+    """The state of a directive as people read it."""
+    return words(DirectiveState(row["state"]))
 
 
 def count_words(row: Mapping[str, Any]) -> str:
     """The counts of all states that anyone is in: "12 pending, 3 read, 97 done"."""
+    counts = {**row["states"], "not sent yet": row["planned"]}
     return ", ".join(
-        f"{count:,} {name.replace('_', ' ')}" for name, count in row["states"].items() if count
+        f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count
     )
+
+
+def note_words(row: Mapping[str, Any]) -> str:
+    """What else is to be known of a directive in a list: why it waits, or until when."""
+    if row["state"] == DirectiveState.PAUSED:
+        return str(row["paused_why"])
+    if row["state"] == DirectiveState.SCHEDULED:
+        return f"goes out {due_words(row['starts'])}".rstrip()
+    late = [f"{row['done_late']:,} done late"] if row["done_late"] else []
+    joined = row["joined"]["mailboxes"]
+    return ", ".join(late + ([f"{joined:,} joined"] if joined else []))
 
 
 def due_words(due: str | None) -> str:

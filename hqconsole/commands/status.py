@@ -1,9 +1,9 @@
-"""`status`: how far each directive is, or one of them in full, or live."""
+"""`status`: how far each directive is, or one of them in full, by parts, or live."""
 
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,19 @@ import click
 from buskit.cli import home_option, json_option
 from buskit.database import Database
 from buskit.terminal import Column, Sheet, ago, clock, narrate
+from hqconsole.commands import status_one
 from hqconsole.commands.common import narrate_link
 from hqconsole.home import hub_state
 from hqconsole.hub_link import hub_link
-from hqconsole.ledger import directives, views
+from hqconsole.ledger import breakdowns, directives, views
 from hqconsole.ledger.opening import open_ledger
+from hqconsole.lifecycle import LIVE, UNFINISHED, DirectiveState
 from hqconsole.render import (
     LEGEND,
     count_words,
     due_words,
     met_words,
+    note_words,
     progress_bar,
     state_words,
 )
@@ -35,6 +38,19 @@ _WIDE = 110
 @click.argument("directive", metavar="[ID]", required=False)
 @click.option("--watch", is_flag=True, help="Follow one directive until everyone has answered.")
 @click.option(
+    "--by",
+    "grouping",
+    type=click.Choice(breakdowns.GROUPINGS),
+    help="One directive, split up by this, the furthest behind first.",
+)
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in DirectiveState]),
+    help="Only those that stand so; several add up.",
+)
+@click.option(
     "-n",
     "--limit",
     "most",
@@ -45,39 +61,79 @@ _WIDE = 110
 )
 @home_option("hq")
 @json_option
-def status(directive: str | None, watch: bool, most: int, home: Path, as_json: bool) -> None:
+def status(
+    *,
+    directive: str | None,
+    watch: bool,
+    grouping: str | None,
+    states: Sequence[str],
+    most: int,
+    home: Path,
+    as_json: bool,
+) -> None:
     """Show one line for each directive; with an ID, one directive in full.
 
-    The bar: # as asked, + on the way, . not there yet, ! cannot, x closed by head office.
-    In a pipe --watch writes a line whenever a number changes.
+    The bar: # as asked, + on the way, . not there yet, _ not sent yet, ! cannot, x closed by head
+    office. In a pipe --watch writes a line whenever a number changes.
 
     \b
     Examples:
       hq status
+      hq status --state paused --state waiting_for_approval
       hq status 3f2a
+      hq status 3f2a --by region
       hq status 3f2a --watch
     """  # noqa: D301 - click reads \b as: leave the lines as they are
-    if watch and directive is None:
-        raise click.UsageError("--watch follows one directive; give its ID (hq status lists them)")
+    _check(directive, watch=watch, grouping=grouping, states=states)
     with open_ledger(home) as ledger:
         if directive is None:
-            _list(ledger, most, home, as_json=as_json)
+            _list(ledger, most, [DirectiveState(one) for one in states], home, as_json=as_json)
             return
+        now_at = time.time()
         with ledger.read() as connection:
             no = directives.find(connection, directive)
-            found = views.one_directive(connection, no)
-        if watch:
+            if grouping is not None:
+                rows = breakdowns.by(connection, no, grouping, now_at)
+                needs = str(views.one_directive(connection, no)["needs"])
+            elif watch:
+                found = views.one_directive(connection, no)
+            else:
+                found = status_one.gather(connection, no, now_at)
+        if grouping is not None and as_json:
+            Sheet().json(rows)
+        elif grouping is not None:
+            status_one.show_by(rows, grouping, needs)
+        elif watch:
             _watch(ledger, no, found, as_json=as_json)
         elif as_json:
             Sheet().json(found)
         else:
-            _show(found)
+            status_one.show(found)
 
 
-def _list(ledger: Database, most: int, home: Path, *, as_json: bool) -> None:
+def _check(
+    directive: str | None, *, watch: bool, grouping: str | None, states: Sequence[str]
+) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        UsageError: They do not.
+    """
+    if directive is None and (watch or grouping):
+        option = "--watch follows" if watch else "--by splits up"
+        raise click.UsageError(f"{option} one directive; give its ID (hq status lists them)")
+    if directive is not None and states:
+        raise click.UsageError("--state is for the list; leave the ID out")
+    if watch and grouping:
+        raise click.UsageError("--watch and --by do not go together")
+
+
+def _list(
+    ledger: Database, most: int, states: Sequence[DirectiveState], home: Path, *, as_json: bool
+) -> None:
     with ledger.read() as connection:
-        rows = views.latest_directives(connection, most)[::-1]
-        total = views.directive_count(connection)
+        rows = views.latest_directives(connection, most, states)[::-1]
+        total = views.directive_count(connection, states)
         asking = views.being_asked(connection)
     hub = hub_state(home)
     sheet = Sheet()
@@ -93,20 +149,40 @@ def _list(ledger: Database, most: int, home: Path, *, as_json: bool) -> None:
         row["bar"] = progress_bar(row, 8) if narrow else progress_bar(row)
         row["met_words"] = met_words(row)
         row["state_words"] = state_words(row)
+        row["note"] = note_words(row)
     columns = [
         Column("short_id", "id"),
-        Column("issued_at", "issued", text=lambda at: clock(at)[5:] if narrow else clock(at)),
+        Column(
+            "issued_at", "issued", text=lambda at: clock(at)[5:] if at and narrow else clock(at)
+        ),
         Column("state_words", "state", style=_colour),
         Column("bar", "progress"),
         Column("met_words", "as asked", right=True),
         Column("due", "due", text=lambda due: _short(due) if narrow else due_words(due)),
         Column("title", "title", style=_colour),
+        Column("note", "note"),
     ]
-    sheet.show(rows, columns, as_json=False, empty="nothing was issued yet: hq publish --help")
+    if not any(row["note"] for row in rows):
+        columns.pop()
+    empty = "none stands so" if states else "nothing was issued yet: hq publish --help"
+    sheet.show(rows, columns, as_json=False, empty=empty)
+    _tell_what_waits(rows)
     if total > len(rows):
         narrate(f"{total - len(rows):,} older ones: hq status --limit {total}")
     narrate_link(home, without="no hub is running: nothing leaves or comes in (hq up)")
     _tell_asking(asking)
+
+
+def _tell_what_waits(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Name what waits for an operator."""
+    for row in rows:
+        if row["state"] == DirectiveState.WAITING:
+            narrate(f"{row['short_id']} waits for approval: hq approve {row['short_id']}")
+        elif row["state"] == DirectiveState.PAUSED:
+            narrate(
+                f"{row['short_id']} is paused: hq cannot {row['short_id']},"
+                f" hq resume {row['short_id']}"
+            )
 
 
 def _short(due: str | None) -> str:
@@ -132,56 +208,12 @@ def _tell_asking(asking: dict[str, Any]) -> None:
 
 
 def _colour(row: Mapping[str, Any]) -> str:
-    if row["state"] != "issued" or row["complete"]:
+    state = DirectiveState(row["state"])
+    if state is DirectiveState.PAUSED or state is DirectiveState.WAITING:
+        return "bold yellow"
+    if state not in UNFINISHED or row["complete"]:
         return "dim"
-    return "bold red" if row["priority"] == "urgent" else ""
-
-
-def _words(found: dict[str, Any]) -> dict[str, str]:
-    """One directive as pairs of a title and words."""
-    words = {
-        "id": found["id"],
-        "title": found["title"],
-        "kind": f"{found['kind']}, needs {found['needs']}, priority {found['priority']}",
-        "issued": clock(found["issued_at"]) + _by(found["issued_by"]),
-        "state": state_words(found),
-        "due": due_words(found["due"]),
-        "expires": "" if found["expires_at"] is None else clock(found["expires_at"]),
-        "audience": f"{found['mailboxes']:,} mailboxes, frozen when issued",
-        "progress": f"{progress_bar(found)}  {met_words(found)}",
-        "counts": count_words(found),
-    }
-    if found["state"] == "cancelled":
-        words["state"] += f" {clock(found['closed_at'])}" + _by(found["cancelled_by"])
-        words["state"] += f": {found['cancel_reason']}" if found["cancel_reason"] else ""
-    if found["adopted_at"] is not None:
-        words["came back"] = (
-            f"from the stores, {clock(found['adopted_at'])}: this ledger had forgotten it"
-        )
-    if found["known"] != found["mailboxes"]:
-        words["known of"] = f"{found['known']:,} of the {found['mailboxes']:,} mailboxes"
-    if found["late"]:
-        words["late"] = f"{found['late']:,} said it in time and were heard after it was closed"
-    words["channels"] = " ".join(found["channels"][:8])
-    if len(found["channels"]) > 8:
-        words["channels"] += f" and {len(found['channels']) - 8} more"
-    words["digest"] = found["digest"]
-    return {title: text for title, text in words.items() if text}
-
-
-def _by(name: str) -> str:
-    return f" by {name}" if name else ""
-
-
-def _show(found: dict[str, Any]) -> None:
-    sheet = Sheet()
-    words = _words(found)
-    sheet.show_one(words, [Column(title, title) for title in words], as_json=False)
-    if found["body"]:
-        sheet.text("\n" + found["body"])
-    narrate(LEGEND)
-    if found["open"]:
-        narrate(f"who has not: hq who {found['short_id']}")
+    return "bold red" if row["priority"] == "urgent" and state in LIVE else ""
 
 
 def _watch(ledger: Database, no: int, found: dict[str, Any], *, as_json: bool) -> None:

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,8 +12,9 @@ from buskit.cli import home_option, json_option
 from buskit.terminal import Column, Sheet, clock, narrate
 from buswire.states import State
 from hqconsole.commands.common import heard_words, narrate_link, online_column
-from hqconsole.ledger import directives, views
+from hqconsole.ledger import directives, mailbox_views, views
 from hqconsole.ledger.opening import open_ledger
+from hqconsole.lifecycle import UNSENT, DirectiveState
 
 
 @click.command()
@@ -21,26 +23,81 @@ from hqconsole.ledger.opening import open_ledger
     "--state",
     "states",
     multiple=True,
-    type=click.Choice([state.value for state in State]),
-    help="Only those in this state; several add up. Otherwise everyone who is still open.",
+    type=click.Choice([*(state.value for state in State), mailbox_views.PLANNED]),
+    help="Only those in this state; several add up. Otherwise everyone who is still open; before"
+    " it has gone out, everyone it is for.",
 )
+@click.option("--overdue", is_flag=True, help="Only those for whom it is past due.")
+@click.option("--no-device", is_flag=True, help="Only those that no device serves.")
+@click.option("--region", metavar="ID", help="Only this region.")
 @home_option("hq")
 @json_option
-def who(directive: str, states: Sequence[str], home: Path, as_json: bool) -> None:
+def who(
+    *,
+    directive: str,
+    states: Sequence[str],
+    overdue: bool,
+    no_device: bool,
+    region: str | None,
+    home: Path,
+    as_json: bool,
+) -> None:
     """Name the stores that have not done as asked, with what is known of their devices.
+
+    When it is due is on each store's own clock.
 
     \b
     Examples:
       hq who 3f2a                       everyone who is still open
+      hq who 3f2a --overdue             who is late
       hq who 3f2a --state pending       where it has not even arrived
       hq who 3f2a --state cannot        who cannot, and why
+      hq who 3f2a --no-device           who can never get it: hq device add
     """  # noqa: D301 - click reads \b as: leave the lines as they are
     now_at = time.time()
     with open_ledger(home) as ledger, ledger.read() as connection:
         no = directives.find(connection, directive)
-        found = views.who(connection, no, {State(state) for state in states})
+        one = views.one_directive(connection, no)
+        planned = mailbox_views.PLANNED in states
+        wanted = {State(state) for state in states if state != mailbox_views.PLANNED}
+        unsent = DirectiveState(one["state"]) in UNSENT and not states
+        found: list[dict[str, Any]] = []
+        if wanted or not (planned or unsent):
+            found = mailbox_views.who(connection, no, wanted, now_at)
+        if planned or unsent:
+            found += mailbox_views.who_planned(connection, no, now_at)
+    found = [
+        row
+        for row in found
+        if (row["overdue"] or not overdue)
+        and (not row["devices"] or not no_device)
+        and region in {None, row["region"]}
+    ]
+    if as_json:
+        Sheet().json(found)
+        return
+    _show(found, now_at)
+    if one["planned"] and not planned and not unsent:
+        narrate(
+            f"{one['planned']:,} more are yet to get it:"
+            f" hq who {one['short_id']} --state {mailbox_views.PLANNED}"
+        )
+    if found:
+        narrate_link(home, without="no hub is running: this is as it was when it stopped")
+
+
+def _show(found: list[dict[str, Any]], now_at: float) -> None:
     for row in found:
-        row["why"] = ": ".join(filter(None, (row["by"], row["reason"] or row["note"])))
+        reason = row["reason"] or row["note"]
+        said = ": ".join(filter(None, (row["by"], row["code"], reason)))
+        proof = [f"was {row['before_hq'].replace('_', ' ')}"] if row["before_hq"] else []
+        if row["was"]:
+            proof = [f"confirmed: was {row['was'].replace('_', ' ')}"]
+        late = ["done late"] if row["done_late"] else []
+        late += ["heard after it was closed"] if row["late"] else []
+        row["why"] = "; ".join(filter(None, (said, *proof, *late)))
+        row["device"] = "" if row["devices"] else "no device"
+        row["joined"] = "joined" if row["joined_at"] is not None else ""
     columns = [
         Column("store", "store"),
         Column("name", "name"),
@@ -48,20 +105,30 @@ def who(directive: str, states: Sequence[str], home: Path, as_json: bool) -> Non
         Column("role", "for", text=lambda role: "" if role == "any" else role),
         Column("state", "state", text=lambda state: state.replace("_", " ")),
         Column("since", "since", text=lambda at: "" if at is None else clock(at)),
+        Column(
+            "due_local",
+            "due (store time)",
+            text=lambda due: "" if due is None else due.replace("T", " "),
+            style=lambda row: "bold red" if row["overdue"] else "",
+        ),
+        Column("overdue", "overdue", text=lambda over: "overdue" if over else "", style="bold red"),
+        Column("wave", "wave", right=True),
+        Column("joined", "joined"),
         online_column(),
+        Column("device", "device", style="bold yellow"),
         Column("last_heard_at", "last heard", text=heard_words(now_at)),
         Column("why", "said"),
     ]
-    if not any(row["why"] for row in found):
-        columns.pop()
-    if as_json:
-        for row in found:
-            del row["why"]
-    Sheet().show(found, columns, as_json=as_json, empty="nobody")
-    if found and not as_json:
+    optional = {"due_local", "overdue", "wave", "joined", "device", "why"}
+    used = {key for key in optional if any(row[key] for row in found)}
+    shown = [column for column in columns if column.key in used or column.key not in optional]
+    Sheet().show(found, shown, as_json=False, empty="nobody")
+    if found:
         counts = Counter(row["state"] for row in found)
-        narrate(
-            ", ".join(f"{count:,} {state.replace('_', ' ')}" for state, count in counts.items())
-            + f"; {sum(row['online'] for row in found):,} of them are online"
-        )
-        narrate_link(home, without="no hub is running: this is as it was when it stopped")
+        late = sum(row["overdue"] for row in found)
+        deviceless = sum(not row["devices"] for row in found)
+        parts = [f"{count:,} {state.replace('_', ' ')}" for state, count in counts.items()]
+        parts += [f"{late:,} overdue"] if late else []
+        parts += [f"{deviceless:,} without a device"] if deviceless else []
+        online = sum(row["online"] for row in found)
+        narrate(f"{', '.join(parts)}; {online:,} of them are online")

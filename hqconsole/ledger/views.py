@@ -1,80 +1,90 @@
-"""What the console reads of directives: how far each is, who has not, and what is being asked.
+"""What the console reads of directives: how far each is, and what is being asked.
 
 Reading only. A row is a dict with the names that `--json` shows. The numbers are honest: every
-delivery is counted once, in the state it is in, and the audience frozen at issue stands beside what
-is known of it, which can be less after a restore.
+delivery of the frozen audience is counted once, in the state that it is in; what is yet to go out
+stands beside them, and who was taken in later stands apart. After a restore the audience as it was
+frozen stands beside what is known of it, which can be less.
 
 Invariant: nothing here reads all deliveries; one directive's are one range of the primary key.
 """
 
-import functools
 import json
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from buswire.states import CLOSED_BY_HQ, Needs, State, is_open
-from hqconsole.ledger.deliveries import STATE_CODES, STATE_OF
-from hqconsole.ledger.evidence import DATA
+from hqconsole.ledger.deliveries import STATE_OF
+from hqconsole.lifecycle import UNFINISHED, DirectiveState
 
 SHORT_ID = 8
 """How many characters of a directive's id are shown to people."""
 
-_NAMES = (
-    *("no", "id", "title", "kind", "needs", "priority", "due", "expires_at", "issued_at"),
-    *("issued_by", "state", "closed_at", "mailboxes", "digest", "adopted_at"),
+_OWN = (
+    *("no", "id", "title", "kind", "needs", "priority", "due", "forced_from", "expires_at"),
+    *("issued_at", "issued_by", "state", "closed_at", "mailboxes", "digest", "adopted_at"),
 )
-DIRECTIVES = f"SELECT {', '.join(_NAMES)} FROM directive"
-LATEST = f"{DIRECTIVES} ORDER BY no DESC LIMIT ?"
+_OF_PLAN = ("author", "written_at", "starts", "paused_why", "continuous")
+_LINKS = ("supersedes", "superseded_by", "undoes")
+_NAMES = (*_OWN, *_OF_PLAN, *_LINKS)
+DIRECTIVES = (
+    f"SELECT {', '.join(f'directive.{name}' for name in _OWN)}, {', '.join(_OF_PLAN)}, "
+    + ", ".join(
+        f"(SELECT id FROM directive AS other WHERE other.no = directive.{name}_no)"
+        for name in _LINKS
+    )
+    + " FROM directive LEFT JOIN plan ON plan.directive_no = directive.no"
+)
+LATEST = f"{DIRECTIVES} ORDER BY directive.no DESC LIMIT ?"
+# The second condition, word for word, is how SQLite recognizes the partial index.
+_IN_STATES = "directive.state IN ({})"
+_INDEXED = "directive.state NOT IN ('denied', 'completed', 'superseded', 'cancelled', 'expired')"
 COUNTS = (
-    "SELECT state, count(*), coalesce(sum(open), 0), coalesce(sum(late), 0), max(changed_at)"
-    " FROM delivery WHERE directive_no = ? GROUP BY state"
+    "SELECT state, joined_at IS NOT NULL, count(*), total(open), total(late & 1),"
+    " total(late >> 1), max(changed_at) FROM delivery WHERE directive_no = ? GROUP BY 1, 2"
 )
-# CROSS JOIN keeps SQLite to this order: the directive's range first, then the few keys it names.
-WHO = (
-    "SELECT store.id, store.name, store.region, mailbox.role, delivery.state, delivery.open,"
-    f" delivery.changed_at, delivery.late, store.closed_at IS NOT NULL, arrival.kind, {DATA},"
-    " arrival.said_at, mailbox.store_no FROM delivery"
-    " CROSS JOIN mailbox ON mailbox.no = delivery.mailbox_no"
-    " CROSS JOIN store ON store.no = mailbox.store_no"
-    " LEFT JOIN arrival ON arrival.no = delivery.arrival_no"
-    " WHERE delivery.directive_no = ?"
-)
-WHO_OPEN = " AND delivery.open = 1"
-WHO_STATES = " AND delivery.state IN ({})"
-# Who has not joined or was revoked reads nothing, and serves nobody.
-DEVICES_OF_STORE = (
-    "SELECT roles, online, last_heard_at FROM device WHERE store_no = ? AND state = 'active'"
-)
-DEVICES = "SELECT store_no, roles, online, last_heard_at FROM device WHERE state = 'active'"
-_FEW_STORES = 500
+PLANNED_COUNT = "SELECT count(*) FROM planned WHERE directive_no = ?"
 
 
-def latest_directives(connection: sqlite3.Connection, most: int) -> list[dict[str, Any]]:
-    """The latest directives with their counts, the newest first."""
+def latest_directives(
+    connection: sqlite3.Connection, most: int, states: Collection[DirectiveState] = ()
+) -> list[dict[str, Any]]:
+    """The latest directives with their counts, the newest first.
+
+    Args:
+        connection: Of the ledger.
+        most: So many of them.
+        states: Only those that stand so; none means all.
+    """
+    query = in_states(states) if states else LATEST
     return [
         {**_directive(row), **_counts(connection, row)}
-        for row in connection.execute(LATEST, (most,)).fetchall()
+        for row in connection.execute(query, (most,)).fetchall()
     ]
 
 
-def directive_count(connection: sqlite3.Connection) -> int:
-    """How many directives there are."""
-    return int(connection.execute("SELECT count(*) FROM directive").fetchone()[0])
+def in_states(states: Collection[DirectiveState]) -> str:
+    """The query for the latest directives that stand so."""
+    where = _IN_STATES.format(", ".join(f"'{state.value}'" for state in sorted(states)))
+    if UNFINISHED.issuperset(states):
+        where = f"{_INDEXED} AND {where}"
+    return f"{DIRECTIVES} WHERE {where} ORDER BY directive.no DESC LIMIT ?"
+
+
+def directive_count(connection: sqlite3.Connection, states: Collection[DirectiveState] = ()) -> int:
+    """How many directives there are, or stand so."""
+    where = _IN_STATES.format(", ".join(f"'{one.value}'" for one in states)) if states else "1"
+    row = connection.execute(f"SELECT count(*) FROM directive WHERE {where}").fetchone()
+    return int(row[0])
 
 
 def one_directive(connection: sqlite3.Connection, directive_no: int) -> dict[str, Any]:
-    """One directive with its counts, its text and why it was cancelled."""
-    row = connection.execute(f"{DIRECTIVES} WHERE no = ?", (directive_no,)).fetchone()
-    directive_id = row[1]
-    data = connection.execute(
-        "SELECT data FROM doc WHERE no = (SELECT doc_no FROM directive WHERE no = ?)",
-        (directive_no,),
-    ).fetchone()[0]
-    document = loaded(data)
+    """One directive with its counts, its text and why it was withdrawn."""
+    row = connection.execute(f"{DIRECTIVES} WHERE directive.no = ?", (directive_no,)).fetchone()
+    document = document_of(connection, directive_no)
     cancel = connection.execute(
         "SELECT doc.data FROM cancel JOIN doc ON doc.no = doc_no WHERE directive_id = ?",
-        (directive_id,),
+        (row[1],),
     ).fetchone()
     withdrawn = loaded(cancel[0]) if cancel else {}
     return {
@@ -87,6 +97,15 @@ def one_directive(connection: sqlite3.Connection, directive_no: int) -> dict[str
     }
 
 
+def document_of(connection: sqlite3.Connection, directive_no: int) -> dict[str, Any]:
+    """What a directive says, as the stores have it or will."""
+    row = connection.execute(
+        "SELECT data FROM doc WHERE no = (SELECT doc_no FROM directive WHERE no = ?)",
+        (directive_no,),
+    ).fetchone()
+    return loaded(row[0])
+
+
 def directive_id(connection: sqlite3.Connection, directive_no: int) -> str:
     """The whole id of a directive that is there."""
     row = connection.execute("SELECT id FROM directive WHERE no = ?", (directive_no,)).fetchone()
@@ -95,123 +114,89 @@ def directive_id(connection: sqlite3.Connection, directive_no: int) -> str:
 
 def counts_of(connection: sqlite3.Connection, directive_no: int) -> dict[str, Any]:
     """The counts of one directive alone, for those who look again and again."""
-    row = connection.execute(f"{DIRECTIVES} WHERE no = ?", (directive_no,)).fetchone()
-    return {"state": row[10], **_counts(connection, row)}
+    row = connection.execute(f"{DIRECTIVES} WHERE directive.no = ?", (directive_no,)).fetchone()
+    return {"state": row[_STATE], **_counts(connection, row)}
+
+
+_NEEDS, _STATE = _NAMES.index("needs"), _NAMES.index("state")
 
 
 def _directive(row: Sequence[Any]) -> dict[str, Any]:
     found = dict(zip(_NAMES, row, strict=True))
     found.pop("no")
+    found["issued_at"] = found["issued_at"] or None  # 0 as long as it was not sent
+    found["continuous"] = bool(found["continuous"])
+    for name in ("author", "paused_why"):
+        found[name] = found[name] or ""
     return {"short_id": found["id"][:SHORT_ID], **found}
 
 
 def _counts(connection: sqlite3.Connection, directive: Sequence[Any]) -> dict[str, Any]:
-    needs = Needs(directive[4])
-    states = dict.fromkeys((state.value for state in STATE_OF), 0)
-    still_open = late = 0
+    tally, joined = Tally(Needs(directive[_NEEDS])), Tally(Needs(directive[_NEEDS]))
     changed_at: float | None = None
-    for code, count, of_them_open, of_them_late, latest_at in connection.execute(
-        COUNTS, (directive[0],)
-    ):
-        states[STATE_OF[code].value] = count
-        still_open += of_them_open
-        late += of_them_late
+    for code, is_joined, *counts, latest_at in connection.execute(COUNTS, (directive[0],)):
+        (joined if is_joined else tally).add(code, *map(int, counts))
         changed_at = max(filter(None, (changed_at, latest_at)), default=None)
-    met = sum(
-        states[state.value]
-        for state in STATE_OF
-        if state not in CLOSED_BY_HQ and state is not State.CANNOT and not is_open(state, needs)
-    )
+    (tally.planned,) = connection.execute(PLANNED_COUNT, (directive[0],)).fetchone()
+    state = DirectiveState(directive[_STATE])
+    waits = state is not DirectiveState.ISSUED or tally.open or joined.open
     return {
-        "states": states,
-        "known": sum(states.values()),
-        "met": met,
-        "open": still_open,
-        "late": late,
-        "complete": still_open == 0,
+        **tally.as_row(),
+        "joined": {"mailboxes": joined.known, "met": joined.met, "open": joined.open},
+        "complete": not (state in UNFINISHED and waits),
         "changed_at": changed_at,
     }
 
 
-def who(
-    connection: sqlite3.Connection, directive_no: int, states: Collection[State]
-) -> list[dict[str, Any]]:
-    """The mailboxes of one directive, by region and store.
+class Tally:
+    """Deliveries of one directive, or of a part of it, counted by their states.
 
-    Args:
-        connection: Of a read transaction, so that states and devices fit together.
-        directive_no: Which.
-        states: In which of these states; none means everyone that HQ still waits for.
+    Attributes:
+        open: For how many HQ waits.
+        planned: How many are yet to go out.
+        late: How many were done in time and heard after HQ closed them.
+        done_late: How many were done after they were due.
     """
-    if states:
-        codes = sorted(STATE_CODES[state] for state in states)
-        where = WHO_STATES.format(",".join("?" * len(codes)))
-    else:
-        codes, where = [], WHO_OPEN
-    rows = connection.execute(WHO + where, (directive_no, *codes)).fetchall()
-    presence = _Presence(connection, {row[12] for row in rows})
-    found = []
-    for row in rows:
-        said = loaded(row[10]) if row[9] == "receipt" else {}
-        online, last_heard_at, devices = presence.of(row[12], row[3])
-        found.append(
-            {
-                "store": row[0],
-                "name": row[1],
-                "region": row[2],
-                "role": row[3],
-                "state": STATE_OF[row[4]].value,
-                "open": bool(row[5]),
-                "since": row[6],
-                "late": bool(row[7]),
-                "closed_store": bool(row[8]),
-                "by": said.get("by", ""),
-                "reason": said.get("reason", ""),
-                "note": said.get("note", ""),
-                "said_at": row[11],
-                "devices": devices,
-                "online": online,
-                "last_heard_at": last_heard_at,
-            }
-        )
-    found.sort(key=lambda one: (one["region"], one["store"], one["role"]))
-    return found
+
+    def __init__(self, needs: Needs) -> None:
+        """Begin with none."""
+        self._needs = needs
+        self._states = dict.fromkeys(STATE_OF, 0)
+        self.open = self.planned = self.late = self.done_late = 0
+
+    def add(self, code: int, count: int, is_open: int, late: int, done_late: int) -> None:
+        """Count deliveries in the state of this code; the other numbers say how many of them."""
+        self._states[STATE_OF[code]] += count
+        self.open += is_open
+        self.late += late
+        self.done_late += done_late
+
+    @property
+    def known(self) -> int:
+        """How many there are."""
+        return sum(self._states.values()) + self.planned
+
+    @property
+    def met(self) -> int:
+        """How many did as asked."""
+        return sum(count for state, count in self._states.items() if meets(state, self._needs))
+
+    def as_row(self) -> dict[str, Any]:
+        """The counts with the names that `--json` shows."""
+        return {
+            "states": {state.value: count for state, count in self._states.items()},
+            "planned": self.planned,
+            "known": self.known,
+            "met": self.met,
+            "open": self.open,
+            "late": self.late,
+            "done_late": self.done_late,
+        }
 
 
-class _Presence:
-    """Whether somebody is there, for many mailboxes at a time: each store is looked up once."""
-
-    def __init__(self, connection: sqlite3.Connection, store_nos: Collection[int]) -> None:
-        self._devices: dict[int, list[tuple[str | None, int, float]]] = {}
-        if len(store_nos) > _FEW_STORES:
-            for store_no, *device in connection.execute(DEVICES):
-                self._devices.setdefault(store_no, []).append((device[0], device[1], device[2]))
-        else:
-            for store_no in store_nos:
-                self._devices[store_no] = connection.execute(
-                    DEVICES_OF_STORE, (store_no,)
-                ).fetchall()
-
-    def of(self, store_no: int, role: str) -> tuple[bool, float | None, int]:
-        """Whether a device of the mailbox is there, when one was last heard, how many it has."""
-        online, heard_at, devices = False, 0.0, 0
-        for roles, is_online, last_heard_at in self._devices.get(store_no, ()):
-            if serves(roles, role):
-                devices += 1
-                online = online or bool(is_online)
-                heard_at = max(heard_at, last_heard_at)
-        return online, heard_at or None, devices
-
-
-def serves(roles: str | None, role: str) -> bool:
-    """Whether a device with these roles, as its row has them, reads what is for that role."""
-    return role == "any" or roles is None or role in _roles(roles)
-
-
-@functools.lru_cache(maxsize=1024)
-def _roles(roles: str) -> frozenset[str]:
-    # Thousands of devices have one of a few sets of roles.
-    return frozenset(json.loads(roles))
+def meets(state: State, needs: Needs) -> bool:
+    """Whether a delivery in this state did as asked."""
+    return state not in CLOSED_BY_HQ and state is not State.CANNOT and not is_open(state, needs)
 
 
 def being_asked(connection: sqlite3.Connection) -> dict[str, Any]:

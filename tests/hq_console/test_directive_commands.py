@@ -192,7 +192,7 @@ def test_who_knows_the_same_of_many_stores_as_of_few(
     field.device("S1", "till-1", roles=("clerk",))
     field.device("S4", "till-1")
     few = json.loads(run("who", issued, "--json")[1])
-    monkeypatch.setattr("hqconsole.ledger.views._FEW_STORES", 0)
+    monkeypatch.setattr("hqconsole.ledger.presence._FEW_STORES", 0)
     assert json.loads(run("who", issued, "--json")[1]) == few
     there = {(one["store"], one["role"]): one["devices"] for one in few if one["online"]}
     assert there == {
