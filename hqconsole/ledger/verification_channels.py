@@ -20,7 +20,8 @@ STRAYS = (
     " OR kind = 'cancel' AND no NOT IN (SELECT doc_no FROM cancel) LIMIT 1"
 )
 UNTOLD = (
-    "SELECT id FROM directive WHERE adopted_at IS NULL AND mailboxes > 0"
+    "SELECT id FROM directive WHERE adopted_at IS NULL AND mailboxes > 0 AND issued_at > 0"
+    " AND no NOT IN (SELECT directive_no FROM wave)"
     " AND doc_no NOT IN (SELECT doc_no FROM channel_log) LIMIT 1"
 )
 

@@ -110,7 +110,7 @@ def withdraw_the_former(
 ) -> None:
     """Withdraw the directive that this one supersedes, now that all of it has gone out."""
     row = connection.execute(
-        "SELECT directive.id, supersedes_no, issued_by, former.state FROM directive"
+        "SELECT directive.id, former.no, directive.issued_by, former.state FROM directive"
         " JOIN directive AS former ON former.no = directive.supersedes_no WHERE directive.no = ?",
         (directive_no,),
     ).fetchone()
