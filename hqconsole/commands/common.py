@@ -21,7 +21,6 @@ from hqconsole.home import hub_state
 from hqconsole.hub_link import hub_link
 from hqconsole.ledger import audit
 from hqconsole.ledger.opening import open_ledger
-from hqconsole.ledger.organisation import place_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -132,6 +131,8 @@ def acting_on(
     found = acting(home, right)
     if found.regions is None:
         return found
+    from hqconsole.ledger.organisation import place_of  # noqa: PLC0415 - few are bound to regions
+
     with ledger.read() as connection:
         places = [place_of(connection, store) for store in sorted(set(stores))]
     return acting(home, right, regions={place.region for place in places if place is not None})
