@@ -23,7 +23,6 @@ _IO_CODES = (
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_NOLFS,
 )
@@ -77,7 +76,8 @@ def translate(
             raise _damaged(label, error, hint_damaged) from error
         raise error
     primary = code & 0xFF
-    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    # SQLITE_PROTOCOL: another process was stopped while it put its write-ahead log in order.
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
         raise DatabaseBusy(
             phrase("{what} is locked by another program: {cause}", what=label, cause=error),
             hint=phrase("close other programs that have this file open, and try again"),

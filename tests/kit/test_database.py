@@ -477,6 +477,17 @@ def test_a_failing_disk_demands_that_the_file_is_opened_anew(tmp_path: Path) -> 
         add(again, "works")
 
 
+def test_an_owner_that_was_stopped_in_its_recovery_is_somebody_to_wait_for(tmp_path: Path) -> None:
+    """What SQLite calls a locking protocol error is no matter of the disk, and passes."""
+    database = open_notebook(tmp_path / "n.db")
+    error = sqlite3.OperationalError("locking protocol")
+    error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_PROTOCOL, "SQLITE_PROTOCOL"
+    with pytest.raises(DatabaseBusy, match="another program"), database.write():
+        raise error
+    add(database, "works")
+    database.close()
+
+
 def test_a_folder_that_is_not_there_is_an_error_for_people(tmp_path: Path) -> None:
     """No folder, no stack trace of the system's own errors."""
     with pytest.raises(DatabaseFailed, match="No such file"):

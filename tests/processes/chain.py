@@ -760,9 +760,19 @@ def steady_port() -> int:
 
 
 def rows(path: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
-    """Ask a database and let go of it, so that its owner dies and comes back without our help."""
-    with contextlib.closing(sqlite3.connect(path, timeout=30)) as connection:
-        return connection.execute(query, values).fetchall()
+    """Ask a database and let go of it, so that its owner dies and comes back without our help.
+
+    Its owner may have been stopped just while it puts its write-ahead log in order: then SQLite
+    gives up, whatever the timeout, and the answer is there when the owner goes on.
+    """
+    deadline = time.monotonic() + 90 * TIME_SCALE
+    while True:
+        try:
+            with contextlib.closing(sqlite3.connect(path, timeout=30)) as connection:
+                return connection.execute(query, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_PROTOCOL or time.monotonic() > deadline:
+                raise
 
 
 @contextlib.contextmanager
