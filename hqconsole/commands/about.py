@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import click
 
-from buskit.database import Database
 from buskit.doorbell import ring
 from hqconsole.commands.common import acting, operator, write_audit
 from hqconsole.home import new_id
@@ -77,21 +76,20 @@ def about(home: Path, directive: str, right: str, *, by_another: bool = False) -
         home: Of head office.
         directive: How its id begins.
         right: One of `hqconsole.operators.RIGHTS`, held for its kind and its regions.
-        by_another: Whether its author may not.
+        by_another: Whether nobody may who wrote any of it.
 
     Raises:
         HqError: There is no such directive, or several.
         NotPermitted: The operator may not.
     """
     with open_ledger(home) as ledger:
-        no, author, regions = _found(ledger, directive)
-        acting(
-            home,
-            right,
-            kind=author.kind,
-            regions=regions,
-            author=author.name if by_another else None,
-        )
+        with ledger.read() as connection:
+            no = directives.find(connection, directive)
+            author = lifecycles.author(connection, no)
+            regions = lifecycles.regions(connection, no)
+            writers = lifecycles.writers(connection, no)
+        for writer in sorted(writers) if by_another else [None]:
+            acting(home, right, kind=author.kind, regions=regions, author=writer)
         with ledger.write() as connection:
             yield About(
                 connection,
@@ -102,9 +100,3 @@ def about(home: Path, directive: str, right: str, *, by_another: bool = False) -
                 author,
             )
     ring(home)
-
-
-def _found(ledger: Database, directive: str) -> tuple[int, lifecycles.Author, set[str]]:
-    with ledger.read() as connection:
-        no = directives.find(connection, directive)
-        return no, lifecycles.author(connection, no), lifecycles.regions(connection, no)

@@ -53,6 +53,18 @@ def author(connection: sqlite3.Connection, directive_no: int) -> Author:
     return Author(*row)
 
 
+def writers(connection: sqlite3.Connection, directive_no: int) -> set[str]:
+    """Everybody who wrote any of it: none of them approves it."""
+    found = {
+        by
+        for (by,) in connection.execute(
+            "SELECT by FROM directive_step WHERE directive_no = ? AND action = ?",
+            (directive_no, Action.REVISE.value),
+        )
+    }
+    return found | {author(connection, directive_no).name}
+
+
 def regions(connection: sqlite3.Connection, directive_no: int) -> set[str]:
     """The regions in which it is, or is to be."""
     return {
@@ -318,7 +330,9 @@ def revise(
         LifecycleError: It is out already, or over.
         HqError: It is too large now.
     """
-    if steps.state_of(connection, directive_no) is not DirectiveState.DRAFT:
+    if steps.state_of(connection, directive_no) is DirectiveState.DRAFT:
+        steps.record(connection, directive_no, Action.REVISE, DirectiveState.DRAFT, at=at, by=by)
+    else:
         steps.move(connection, directive_no, Action.REVISE, at=at, by=by)
     (data,) = connection.execute(
         "SELECT data FROM doc WHERE no = (SELECT doc_no FROM directive WHERE no = ?)",
