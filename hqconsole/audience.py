@@ -227,7 +227,8 @@ class _Choosing:
         if selector.where:
             from hqconsole.where_match import matching  # noqa: PLC0415 - only who uses it pays
 
-            stores, notes = matching(selector.where, stores, there.cells())
+            cells = there.cells()  # read a moment later than the stores: one may have closed
+            stores, notes = matching(selector.where, stores & cells.keys(), cells)
             self.notes += (self._in_context(note) for note in notes)
         return stores
 

@@ -55,6 +55,7 @@ def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: P
         put_aside(connection, source="somewhere", reason="odd", payload=b"?", at=1.0)
         record_incident(connection, "restored", at=1.0, device_no=None)
     chain.hq("tls", "init")
+    chain.hq("audience", "save", "pilots", "--store", "S1")
     directive = written["hq publish"]["id"]
     raise_escalation(chain.hq_home, directive)
     (chain.hq_home / OPERATORS).write_text("[operators.x]\nmay = 'admin'\n", encoding="utf-8")
@@ -72,6 +73,9 @@ def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: P
         "hq tail": chain.hq("tail", "--from", "start", "--no-follow", "--json"),
         "hq stores": chain.hq("stores", "--json"),
         "hq roster show": chain.hq("roster", "show", "--json"),
+        "hq roster columns": chain.hq("roster", "columns", "--json"),
+        "hq audience list": chain.hq("audience", "list", "--json"),
+        "hq audience show": chain.hq("audience", "show", "pilots", "--json"),
         "hq roster devices": chain.hq("roster", "devices", "--json"),
         "hq roster import": chain.hq("roster", "import", str(tmp_path / "stores.csv"), "--json"),
         "hq quarantine": chain.hq("quarantine", "--json"),
@@ -95,6 +99,7 @@ def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: P
     }
     expected = {command: _fields(section) for command, section in COMMANDS.items()}
     expected["storeagent show"] |= expected["storeagent inbox"]
+    expected["hq audience show"] |= expected["hq audience list"]
     expected["hq status ID"] |= _fields(COMMANDS["hq status"], 1)
     expected["hq publish"] -= {"unserved", "unserved_mailboxes"}
     for command, keys in first.items():

@@ -1,7 +1,9 @@
 """Who is meant, and which channels reach exactly them."""
 
+import dataclasses
 import hashlib
 import itertools
+import shlex
 import subprocess
 
 import pytest
@@ -15,12 +17,16 @@ from hqconsole.audience import (
     OpenStore,
     Organisation,
     Selector,
+    choose,
     cover,
     digest,
+    drift,
     left_out,
     select,
+    select_again,
     unreachable,
 )
+from hqconsole.selector import in_words, selector_from_json, selector_to_json
 from hqconsole.suggestions import close_names
 
 
@@ -126,6 +132,135 @@ def test_a_store_that_was_named_in_vain_is_reported() -> None:
     selector = Selector(stores=("S017", "S001"), roles=("clerk",))
     audience = select(selector, CHAIN)
     assert left_out(selector, audience) == ("S017",)
+
+
+def test_exclusions_take_away_last() -> None:
+    """Whatever brought a store in: a region, its own name, a tag; and never everyone by silence."""
+    assert chosen(everyone=True, excluded_regions=("East", "west")) == {"S018/any"}
+    assert chosen(stores=("S001", "S017"), excluded_stores=("S001",)) == {"S017/any"}
+    assert chosen(roles=("manager",), excluded_tags=("24h", "airport")) == {"S003/manager"}
+    with pytest.raises(AudienceError, match="nobody was named"):
+        chosen(excluded_regions=("east",))
+    with pytest.raises(AudienceError, match="no store 'S0O1', did you mean"):
+        chosen(everyone=True, excluded_stores=("S0O1",))
+    with pytest.raises(AudienceError, match="no store is meant"):
+        chosen(regions=("east",), excluded_tags=("24h",))
+
+
+def test_where_restricts_and_is_read_only_when_asked_for() -> None:
+    """The columns of the roster are read once, by whom uses them alone."""
+    reads = []
+
+    def read_cells() -> dict[str, dict[str, str]]:
+        reads.append(1)
+        return {"S001": {"format": "express"}, "S002": {"format": "flagship"}}
+
+    there = Organisation({"S001": store("east"), "S002": store("east")}, read_cells)
+    select(Selector(regions=("east",)), there)
+    assert not reads
+    found = select(Selector(regions=("east",), where="format=flagship"), there)
+    assert found == {Mailbox("S002", "any")}
+    select(Selector(where="format=express", roles=("manager",)), there)
+    assert len(reads) == 1
+    with pytest.raises(AudienceError, match="no store has format 'big'"):
+        select(Selector(where="format=big"), there)
+    assert chosen(where="region=east and tags has drive-thru") == {"S002/any"}
+
+
+def with_saved(selector: Selector, **saved: Selector) -> Selector:
+    """The selector with these definitions."""
+    return dataclasses.replace(selector, definitions=tuple(saved.items()))
+
+
+def test_saved_audiences_add_up_as_places_do() -> None:
+    """Their own roles hold unless others are asked for; restrictions outside hold for them too."""
+    saved = {
+        "managers": Selector(regions=("east",), roles=("manager",)),
+        "pilots": Selector(stores=("S003", "S017"), excluded_stores=("S003",)),
+        "both": Selector(audiences=("managers", "pilots")),
+    }
+
+    def words(**kwargs: object) -> set[str]:
+        selector = Selector(**kwargs)  # type: ignore[arg-type]
+        return {str(mailbox) for mailbox in select(with_saved(selector, **saved), CHAIN)}
+
+    managers = {"S001/manager", "S002/manager"}
+    assert words(audiences=("managers",)) == managers
+    assert words(audiences=("both",)) == managers | {"S017/any"}
+    assert words(audiences=("pilots",), stores=("S003",)) == {"S003/any", "S017/any"}
+    assert words(audiences=("both",), roles=("manager",)) == managers | {"S017/manager"}
+    assert words(audiences=("both",), tags=("24h",), excluded_stores=("S001",)) == {"S002/manager"}
+    with pytest.raises(AudienceError, match="contradict"):
+        words(everyone=True, audiences=("both",))
+    with pytest.raises(AudienceError, match="'lost'"):
+        words(audiences=("lost",))
+
+
+def test_a_saved_audience_that_leads_back_to_itself_is_refused() -> None:
+    """Also where the ledger was written by something else."""
+    there = {"a": Selector(audiences=("b",)), "b": Selector(audiences=("a",))}
+    with pytest.raises(AudienceError, match="leads back to itself"):
+        select(with_saved(Selector(audiences=("a",)), **there), CHAIN)
+
+
+def test_what_was_saved_on_another_day_is_taken_as_it_stands() -> None:
+    """Closed stores and lost regions add nothing and are told; a lost tag or role is nobody."""
+    saved = Selector(stores=("S001", "S999"), regions=("gone",))
+    found = choose(with_saved(Selector(audiences=("old",)), old=saved), CHAIN)
+    assert {str(mailbox) for mailbox in found.mailboxes} == {"S001/any"}
+    assert found.notes == (
+        "audience old: there is no store 'S999' any longer",
+        "audience old: there is no region 'gone' any longer",
+    )
+    for nobody in (
+        Selector(regions=("gone",)),
+        Selector(regions=("east",), tags=("gone",)),
+        Selector(regions=("east",), tags=("24h", "gone")),
+        Selector(regions=("east",), roles=("gone",)),
+    ):
+        assert select_again(nobody, CHAIN) == set()
+    assert select_again(Selector(regions=("east",), excluded_stores=("S999", "S001")), CHAIN) == {
+        Mailbox("S002", "any")
+    }
+    with pytest.raises(AudienceError, match="no column 'format'"):
+        select_again(Selector(where="not format=flagship"), CHAIN)
+
+
+def test_who_joined_and_who_left_is_told_apart() -> None:
+    """The frozen audience stays; beside it stand who would be in it today, and who is gone."""
+    frozen = {Mailbox("S001", "manager"), Mailbox("S999", "manager"), Mailbox("S018", "manager")}
+    found = drift(frozen, Selector(regions=("east", "gone"), roles=("manager",)), CHAIN)
+    assert found.joined == {Mailbox("S002", "manager")}
+    assert found.left == {Mailbox("S999", "manager"), Mailbox("S018", "manager")}
+    assert drift(frozen, None, CHAIN).joined == frozenset()
+    assert drift({Mailbox("S001", "any")}, Selector(regions=("gone",)), CHAIN).joined == frozenset()
+
+
+def test_a_selector_is_kept_as_it_was_asked() -> None:
+    """As JSON and as options; what a newer program wrote is refused whole."""
+    selector = with_saved(
+        Selector(
+            regions=("Île-de-France",),
+            stores=("S017",),
+            roles=("manager",),
+            tags=("24h",),
+            where="format = 'a b' and area_sqm>800",
+            audiences=("pilots",),
+            excluded_tags=("x",),
+        ),
+        pilots=Selector(everyone=True, excluded_stores=("S001",)),
+    )
+    text = selector_to_json(selector)
+    assert selector_from_json(text) == selector
+    assert "excluded_regions" not in text
+    words = shlex.split(in_words(selector))
+    assert words[:4] == ["--region", "Île-de-France", "--store", "S017"]
+    assert selector.where in words
+    for strange in ('{"colour":["red"]}', '{"regions":"east"}', "[]", "{", '{"everyone":false}'):
+        with pytest.raises(AudienceError, match="does not understand"):
+            selector_from_json(strange)
+    with pytest.raises(AudienceError):
+        selector_from_json('{"audiences":["a"],"definitions":{"a":{"colour":1}}}')
 
 
 def test_a_cover_takes_the_widest_channel_that_is_exact() -> None:
