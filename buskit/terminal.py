@@ -39,6 +39,8 @@ def printable(text: str, *, keep_newlines: bool = False) -> str:
         text: Text from outside.
         keep_newlines: Leave line breaks (also CR LF, as LF) as they are; otherwise they show as \n.
     """
+    if text.isascii() and text.isprintable():  # nearly all of a long table
+        return text
     if keep_newlines:
         text = text.replace("\r\n", "\n")
     return _HARMFUL.sub(lambda m: _visible(m[0], keep_newlines=keep_newlines), text)
@@ -262,6 +264,8 @@ class Sheet:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -281,6 +285,8 @@ def _json(value: Any, indent: int | None, encoding: str | None) -> str:
 
     unicode_out = (encoding or "").lower().replace("-", "").startswith("utf")
     document = json.dumps(value, ensure_ascii=not unicode_out, indent=indent)
+    if document.isascii() and "\x7f" not in document:  # json escaped what else there is
+        return document
     # json leaves some harmful characters as they are, all inside strings; escapes are equal there.
     return _HARMFUL.sub(lambda m: m[0] if m[0] == "\n" else _json_escape(m[0]), document)
 
