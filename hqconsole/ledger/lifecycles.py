@@ -281,8 +281,8 @@ def remind(
     """
     state = steps.require(connection, directive_no, LIVE, "there is nobody to be reminded of it")
     last_at, directive_id = connection.execute(
-        "SELECT (SELECT max(at) FROM directive_step WHERE directive_no = directive.no AND action = ?), id"
-        " FROM directive WHERE no = ?",
+        "SELECT (SELECT max(at) FROM directive_step"
+        " WHERE directive_no = directive.no AND action = ?), id FROM directive WHERE no = ?",
         (REMIND, directive_no),
     ).fetchone()
     if last_at is not None and at < last_at + SPACING_SECONDS:
