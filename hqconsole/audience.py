@@ -98,6 +98,8 @@ def choose(selector: Selector, organisation: Organisation, *, strict: bool = Tru
     """
     if strict:
         check(selector)
+    elif not _names_somebody(selector):  # what is said by nobody is never everybody
+        return Choice(set(), ())
     choosing = _Choosing(selector, organisation)
     found = choosing.mailboxes(selector, strict=strict)
     if strict and not found:
@@ -153,18 +155,29 @@ def check(selector: Selector) -> None:
     Raises:
         AudienceError: It does.
     """
-    has_place = bool(selector.regions or selector.stores or selector.audiences)
-    if selector.everyone and has_place:
+    if selector.everyone and (selector.regions or selector.stores or selector.audiences):
         raise AudienceError(
             "--all and --region, --store or --audience contradict each other",
             hint="leave --all out, or the places",
         )
-    if not (selector.everyone or has_place or selector.roles or selector.tags or selector.where):
+    if not _names_somebody(selector):
         raise AudienceError(
             "nobody was named",
             hint="say --region, --store, --audience, --role, --tag or --where, or --all for every "
             "store",
         )
+
+
+def _names_somebody(selector: Selector) -> bool:
+    return bool(
+        selector.everyone
+        or selector.regions
+        or selector.stores
+        or selector.audiences
+        or selector.roles
+        or selector.tags
+        or selector.where
+    )
 
 
 class _Choosing:

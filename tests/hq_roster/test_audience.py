@@ -213,6 +213,8 @@ def test_what_was_saved_on_another_day_is_taken_as_it_stands() -> None:
         "audience old: there is no region 'gone' any longer",
     )
     for nobody in (
+        Selector(),
+        Selector(excluded_stores=("S001",)),
         Selector(regions=("gone",)),
         Selector(regions=("east",), tags=("gone",)),
         Selector(regions=("east",), tags=("24h", "gone")),
