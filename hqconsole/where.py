@@ -344,6 +344,11 @@ class _Parser:
     def _no_operator(self, column: _Token, *, negated: bool) -> WhereError:
         if negated:
             return self._error("expected in, contains or has behind not")
+        if column.kind == "quoted" and (len(self._tokens) == 2 or column.at == 0):
+            return self._error(
+                f"expected {_COMPARING}; if the quotes are around a whole expression, leave them "
+                "out (on Windows the shell takes double quotes only)"
+            )
         quoted = ""
         if column.kind == "word" and self._here.kind == "word":
             both = f"{column.text} {self._here.text}"

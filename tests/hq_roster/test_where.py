@@ -160,6 +160,8 @@ def test_what_an_expression_is_true_of(text: str, stores: str) -> None:
         ("id='S1", "' is missing", 3),
         ("not", "expected the name of a column", 3),
         ("id ! S1", "! stands only in !=", 3),
+        ("'id=S1 and id=S2'", "if the quotes are around a whole expression", 17),
+        ("'id=S1", "this quote is not closed", 0),
         # What this roster has no answer to.
         ("id=1 or formt=1", "no column 'formt', did you mean format?", 8),
         ("areaM2=1", "more than one column", 0),
