@@ -17,6 +17,7 @@ from buskit.files import write_atomically
 from buskit.link_settings import TlsSettings
 from buskit.secrets import SecretMissing, private_key_pem, read_secret, write_secret
 from buswire.errors import WireError
+from buswire.phrases import phrase
 from buswire.signing import KeyText, PublicKey, SigningKey
 from buswire.topics import Identity
 from buswire.trust import Trusted
@@ -119,7 +120,8 @@ def read_key(home: Path, identity: Identity, root: str) -> DeviceKey:
         key = _read(path)
     except SecretMissing as error:
         raise KeyFileError(
-            f"{identity} has not joined: there is no {path}", hint=hint_to_join(home)
+            phrase("{device} has not joined: there is no {path}", device=identity, path=path),
+            hint=hint_to_join(home),
         ) from error
     if (key.identity, key.root) != (identity, root):
         raise KeyFileError(

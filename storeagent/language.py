@@ -14,6 +14,7 @@ Invariants:
 import contextlib
 import gettext
 import os
+import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -40,7 +41,9 @@ class Speaker:
         self.language = language
         self._catalogue: gettext.NullTranslations = gettext.NullTranslations()
         if language != "en":
-            self._catalogue = gettext.translation(DOMAIN, FOLDER, [language], fallback=True)
+            # A catalogue that is missing or broken must not cost the message.
+            with contextlib.suppress(OSError, ValueError, struct.error):
+                self._catalogue = gettext.translation(DOMAIN, FOLDER, [language])
 
     def say(self, text: str) -> str:
         """Return a phrase in this language; any other text as it is."""

@@ -26,10 +26,10 @@ main = _WithFleet(
         "(storeagent run) carries it to head office when it can.\n\n"
         "\b\n"
         "Examples:\n"
-        "  storeagent inbox                    what is to do\n"
-        "  storeagent show 2                   read number 2 of it\n"
-        "  storeagent done 2 --by Ana          say that it is done\n"
-        "  storeagent cannot 3 --reason 'no ladder'\n"
+        "  storeagent inbox            what is to do\n"
+        "  storeagent show 2           number 2 of it, with its text\n"
+        "  storeagent done 2 --by Ana  say that it is done\n"
+        "  storeagent cannot 3         say that it cannot be done; asks why\n"
     ),
     staff=("inbox", "show", "read", "start", "done", "cannot", "reply", "status"),
     context_settings={"help_option_names": ["-h", "--help"]},

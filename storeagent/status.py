@@ -190,7 +190,9 @@ def _keys(home: Path, settings: AgentSettings, learned: Trusted | None) -> dict[
     try:
         key = read_key(home, settings.identity, settings.root)
     except (KeyFileError, SecretError) as error:
-        found["key_problem"] = f"{error} ({error.hint})" if error.hint else str(error)
+        found["key_problem"] = error.args[0]
+        if error.hint:
+            found["key_problem"] = phrase("{cause} ({hint})", cause=error.args[0], hint=error.hint)
         return found
     found["key"] = fingerprint(key.signing_key.public)
     keys = further(key.trust, learned).keys

@@ -82,6 +82,8 @@ def who_and_state(row: Row) -> str:
     state = state_words(row["state"])
     if not row["changed_by"]:
         return state
+    if row["state"] == State.CANNOT:
+        return phrase("cannot, says {who}", who=row["changed_by"])
     return phrase("{state} by {who}", state=state, who=row["changed_by"])
 
 

@@ -8,8 +8,11 @@ the variable LANGUAGE. Both are ours for as long as a command runs that speaks, 
 
 import copy
 import gettext
+import inspect
 import os
+import re
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +21,13 @@ from typing import Any, TypeVar
 import click
 
 from buskit.cli import CommandGroup
+from buskit.terminal import display_width
 from storeagent.language import DOMAIN, FOLDER, Speaker, language_here, speaker, speaking
 
 C = TypeVar("C", bound=click.Command)
 
 _LANGUAGE = "LANGUAGE"
+_COLUMNS = 74
 
 
 class SpeakingGroup(CommandGroup):
@@ -62,11 +67,20 @@ class SpeakingGroup(CommandGroup):
     def _localized(self, command: C) -> C:
         """A copy of a command with its help in the reader's language."""
         made = copy.copy(command)
-        made.help = self.words(command.help or "")
+        made.help = self._help(command.help or "")
         made.short_help = None
         made._help_option = None  # noqa: SLF001 - click keeps the option it made in English there
         made.params = [self._parameter(parameter) for parameter in command.params]
         return made
+
+    def _help(self, text: str) -> str:
+        """A help, paragraph by paragraph, in lines that fit, as click counts letters."""
+        made = []
+        for paragraph in paragraphs(text):
+            said = self.words(paragraph)
+            # click leaves the lines of a paragraph as they are behind this mark.
+            made.append("\b\n" + (said if "\n" in said else "\n".join(_lines(said))))
+        return "\n\n".join(made)
 
     def _parameter(self, parameter: click.Parameter) -> click.Parameter:
         if not isinstance(parameter, click.Option):
@@ -76,6 +90,34 @@ class SpeakingGroup(CommandGroup):
         if isinstance(made.show_default, str):
             made.show_default = self.words(made.show_default)
         return made
+
+
+def paragraphs(text: str) -> list[str]:
+    r"""The paragraphs of a help as catalogues have them.
+
+    Those that click leaves as they are, behind a \b, keep their lines; the others are one line.
+    """
+    found = []
+    for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(text)):
+        if paragraph.startswith("\b\n"):
+            found.append(paragraph[2:].rstrip())
+        elif paragraph.strip():
+            found.append(" ".join(paragraph.split()))
+    return found
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Lines of a text that may have no spaces, by the columns that they take."""
+    line = ""
+    for piece in re.findall(r"[!-~]+|.", text):
+        # No line begins with a comma or a closing bracket.
+        ends = unicodedata.category(piece[0]) in {"Po", "Pe", "Pf"} and len(piece) == 1
+        full = display_width(line + piece) > _COLUMNS and not ends
+        if full and line.strip():
+            yield line.rstrip()
+            line = ""
+        line += piece if line or piece != " " else ""
+    yield line.rstrip()
 
 
 def _ready() -> Speaker:
