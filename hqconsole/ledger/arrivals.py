@@ -373,7 +373,8 @@ class Arrivals:
                 device.identity.store,
                 said.role,
                 said.state,
-                by=said.by,
+                # The others show who did it, and where: "done by Ana, till-2".
+                by=", ".join(filter(None, (said.by, device.identity.device)))[:500],
                 at=self._at,
                 new_id=self._new_id,
             )
