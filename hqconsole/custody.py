@@ -18,11 +18,13 @@ from dataclasses import dataclass
 
 from buskit.terminal import clock
 from buswire.states import CLOSED_BY_HQ, STORE_RANK, Needs, State
-from hqconsole.custody_facts import Delivery, DeviceFact, Facts, Statement
+from hqconsole.custody_facts import Delivery, DeviceFact, Facts, Statement, Step
 from hqconsole.lifecycle import UNSENT, Action, DirectiveState, words
 
 _NOT_WORTH_SAYING_SECONDS = 60
 """Clocks that are wrong by less are called right."""
+_REMIND = "remind"
+"""What the history calls a reminder by hand; it moves nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,8 @@ class Link:
 
     Attributes:
         name: `written`, `approved`, `audience`, `wave`, `logged`, `sealed`, `sent`, `device`,
-            `saved`, `read`, `started`, `answered`, `closed`, `confirmed`; also `no effect` and
-            `reply`, which hold nothing up.
+            `saved`, `read`, `started`, `answered`, `closed`, `confirmed`; also `reminded`, `reply`
+            and `no effect`, which hold nothing up.
         there: Whether it is; the first that is not is what the delivery waits for.
         words: In a sentence.
         at: When, by head office's clock.
@@ -334,7 +336,7 @@ def _confirmed(facts: Facts, delivery: Delivery) -> Link:
 
 
 def _beside(facts: Facts) -> list[Link]:
-    chain = []
+    chain = [_reminded(step) for step in facts.steps if _was_reminded(facts, step)]
     for one in facts.statements:
         if one.kind == "reply":
             chain.append(_said("reply", one, f"reply: {one.data.get('text', '')}"))
@@ -342,3 +344,16 @@ def _beside(facts: Facts) -> list[Link]:
             state = one.data.get("state") or one.data.get("was") or "something"
             chain.append(_said("no effect", one, f"said {state}, without effect: {one.outcome}"))
     return chain
+
+
+def _was_reminded(facts: Facts, step: Step) -> bool:
+    """Whether that step reminded this mailbox: only those that are open are."""
+    delivery = facts.delivery
+    if step.action != _REMIND or delivery is None:
+        return False
+    return delivery.open or (delivery.changed_at or 0.0) > step.at
+
+
+def _reminded(step: Step) -> Link:
+    text = f"head office reminded of it, with others: {step.note}"
+    return Link("reminded", True, text, at=step.at, by=step.by)

@@ -85,9 +85,12 @@ def _approved(facts: Facts, link: Link, _now_at: float) -> _Advice:
             Todo("or says no", f"hq deny {one}"),
         ]
     elif facts.state is DirectiveState.DENIED:
-        todo = [Todo("its author reads why, and writes it anew", f"hq status {one}")]
+        todo = [Todo("its author reads why, and takes it back to mend it", f"hq revise {one}")]
     else:
-        todo = [Todo("look at it, and let it go out or drop it", f"hq status {one}")]
+        todo = [
+            Todo("let it go", f"hq submit {one}"),
+            Todo("or drop it", f"hq cancel {one}"),
+        ]
     return link.words, todo
 
 
@@ -116,7 +119,7 @@ def _wave(facts: Facts, link: Link, _now_at: float) -> _Advice:
         ]
     if facts.state is DirectiveState.SCHEDULED:
         return link.words, [
-            Todo("nothing; or give it another time", f"hq schedule {one}"),
+            Todo("nothing; or give it another time", f"hq schedule {one} WHEN"),
             Todo("or withdraw it", f"hq cancel {one}"),
         ]
     if facts.state in UNSENT:
@@ -187,7 +190,7 @@ def _saved(facts: Facts, link: Link, now_at: float) -> _Advice:
         return link.words, _let_one_in(facts)
     if any(one.online for one in facts.serving):
         return f"{link.words}, although one is online", [
-            Todo("the hub sends it again by itself; nudge it", _remind(facts)),
+            Todo("the hub sends it again by itself; to nudge all that are open", _remind(facts)),
             Todo("a device that cannot use it says so", "hq incidents"),
             Todo("what nobody could use is kept aside", "hq quarantine"),
         ]
@@ -231,11 +234,11 @@ def _person(facts: Facts, link: Link, now_at: float) -> _Advice:
         return words, todo
     if not facts.serving:
         return words, _let_one_in(facts)
-    return words, [Todo("remind them, or call", _remind(facts))]
+    return words, [Todo("call, or remind everyone who has not", _remind(facts))]
 
 
 def _remind(facts: Facts) -> str:
-    return f"hq remind {facts.short_id} --store {facts.store}"
+    return f"hq remind {facts.short_id}"
 
 
 def _confirmed(facts: Facts, link: Link, now_at: float) -> _Advice:

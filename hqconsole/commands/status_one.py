@@ -161,8 +161,10 @@ def _state(found: Mapping[str, Any]) -> str:
         text += f" {clock(found['closed_at'])}"
     if found["cancelled_by"]:
         text += f" by {found['cancelled_by']}"
-    latest = found["steps"][-1] if found["steps"] else {"note": ""}
-    why = found["paused_why"] or found["cancel_reason"] or latest["note"]
+    denied = [one["note"] for one in found["steps"] if one["state"] == DirectiveState.DENIED]
+    why = found["paused_why"] or found["cancel_reason"]
+    if found["state"] == DirectiveState.DENIED and denied:
+        why = denied[-1]
     return f"{text}: {why}" if why else text
 
 
@@ -272,9 +274,16 @@ def _tell_what_to_do(found: Mapping[str, Any]) -> None:
         narrate(f"somebody else looks at it: hq approve {one}, or hq deny {one}")
     elif state is DirectiveState.PAUSED:
         narrate(f"why: hq cannot {one}; then hq resume {one}, or hq stop {one}")
+    elif state is DirectiveState.DRAFT:
+        narrate(f"let it go: hq submit {one}; whom it is for: hq who {one}")
+    elif state is DirectiveState.DENIED:
+        narrate(f"take it back to mend it: hq revise {one}")
     elif state in UNSENT:
         narrate(f"whom it is for: hq who {one}")
     if found["open"] or found["joined"]["open"]:
         narrate(f"who has not: hq who {one}; by region: hq status {one} --by region")
     if found["withdrawal"] and found["withdrawal"]["was"]["done"]:
-        narrate(f"who had done it already: hq who {one} --state done")
+        narrate(
+            f"who had done it already: hq who {one} --state done; to have it undone:"
+            f" hq publish 'Undo: ...' --undo {one}"
+        )

@@ -80,6 +80,21 @@ def who_planned(
     return _found(connection, directive_no, rows, now_at)
 
 
+class _Due(dict[str, tuple[float | None, str | None, bool]]):
+    """When a directive is due in each time zone: Unix time, store time, and whether it is past."""
+
+    def __init__(self, due: str | None, now_at: float) -> None:
+        super().__init__()
+        self._times = StoreTimes(due)
+        self._now_at = now_at
+
+    def __missing__(self, timezone: str) -> tuple[float | None, str | None, bool]:
+        at = self._times.at(timezone)
+        found = (at, wall(at, timezone), self._times.is_past(timezone, self._now_at))
+        self[timezone] = found
+        return found
+
+
 _NOT_OUT = (STATE_CODES[State.PENDING], 0, None, None, None, None, None, None, None, None)
 
 
@@ -92,7 +107,7 @@ def _found(
     (due_text,) = connection.execute(
         "SELECT due FROM directive WHERE no = ?", (directive_no,)
     ).fetchone()
-    due = StoreTimes(due_text)
+    due = _Due(due_text, now_at)
     presence = Presence(connection, {row[6] for row in rows})
     found = []
     for row in rows:
@@ -102,7 +117,7 @@ def _found(
         )
         said = loaded(data) if kind in {"receipt", "withdrawn"} else {}
         online, last_heard_at, devices = presence.of(store_no, role)
-        due_at = due.at(timezone)
+        due_at, due_local, is_past = due[timezone]
         found.append(
             {
                 "store": store,
@@ -113,9 +128,9 @@ def _found(
                 "open": bool(is_open),
                 "since": since,
                 "due_at": due_at,
-                "due_local": wall(due_at, timezone),
+                "due_local": due_local,
                 "timezone": timezone,
-                "overdue": bool(is_open) and due_at is not None and due_at <= now_at,
+                "overdue": bool(is_open) and is_past,
                 "late": bool((late or 0) & ARRIVED_LATE),
                 "done_late": bool((late or 0) & DONE_AFTER_DUE),
                 "wave": wave_no,

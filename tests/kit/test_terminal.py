@@ -107,6 +107,16 @@ def test_json_is_exact_and_harmless() -> None:
     assert json.loads(out.getvalue()) == {"odd": "\ud800 \U000e0041"}
 
 
+@pytest.mark.parametrize("odd", ["plain", "a\x1b[2Jb\x7f\u202e", "Größe 两行", "half \ud800"])
+def test_json_of_many_rows_is_as_exact_and_harmless_as_of_few(odd: str) -> None:
+    """A long list is written by another encoder, and says the same."""
+    rows = [{"name": odd, "at": 1.5, "none": None, "in": {"a": [1, True]}}] * 1500
+    out = Pipe()
+    Sheet(out).json(rows)
+    assert json.loads(out.getvalue()) == rows
+    assert not set(out.getvalue()) & set("\x1b\x7f\u202e\ud800")
+
+
 def test_no_rows_is_told_to_the_person_and_not_to_the_pipe(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
