@@ -238,10 +238,11 @@ class _Choosing:
                 and out_tags.isdisjoint(there.stores[store_id].tags)
             }
         if selector.where:
-            from hqconsole.where_match import matching  # noqa: PLC0415 - only who uses it pays
+            from hqconsole import where_match  # noqa: PLC0415 - only who uses it pays for it
 
-            cells = there.cells()  # read a moment later than the stores: one may have closed
-            stores, notes = matching(selector.where, stores & cells.keys(), cells)
+            cells = there.cells(where_match.own_columns(selector.where))
+            # Read a moment later than the stores: one may have closed.
+            stores, notes = where_match.matching(selector.where, stores & cells.keys(), cells)
             self.notes += (self._in_context(note) for note in notes)
         return stores
 

@@ -5,13 +5,18 @@ channels or the ledger.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from buswire.names import ANY_ROLE
 
 Cells = Mapping[str, str | tuple[str, ...]]
 """What the roster says of a store, by column; an empty cell may be left out."""
+
+OWN_COLUMNS = (
+    *("id", "name", "region", "region_name", "city", "country", "timezone", "roles", "tags"),
+)
+"""The columns that every roster has, whatever list it was imported from."""
 
 
 class Mailbox(NamedTuple):
@@ -47,18 +52,19 @@ class Organisation:
     def __init__(
         self,
         stores: Mapping[str, OpenStore],
-        read_cells: Callable[[], Mapping[str, Cells]] | None = None,
+        read_cells: Callable[[Collection[str]], Mapping[str, Cells]] | None = None,
     ) -> None:
         """Index the open stores; closed ones must not be among them.
 
         Args:
             stores: By identifier.
-            read_cells: Reads all that the roster says of each of them; called once, and only if an
-                expression asks for it. Without it they have the columns id, region, roles and tags.
+            read_cells: Reads what the roster says of each of them: the columns of the imported
+                list that are none of ours, and of `OWN_COLUMNS` those that are asked for. Called
+                only if an expression asks; without it there are id, region, roles and tags.
         """
         self.stores = dict(stores)
         self._read_cells = read_cells
-        self._cells: Mapping[str, Cells] | None = None
+        self._cells: dict[frozenset[str], Mapping[str, Cells]] = {}
         regions: defaultdict[str, set[str]] = defaultdict(set)
         self._with_role: defaultdict[str, int] = defaultdict(int)
         self._with_role_in: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -73,11 +79,17 @@ class Organisation:
         self.roles = frozenset(self._with_role) | {ANY_ROLE}
         self.tags = frozenset(tags)
 
-    def cells(self) -> Mapping[str, Cells]:
-        """Return what the roster says of each open store, for `--where`; read when first asked."""
-        if self._cells is None:
-            self._cells = self._known_cells() if self._read_cells is None else self._read_cells()
-        return self._cells
+    def cells(self, own: Collection[str] = OWN_COLUMNS) -> Mapping[str, Cells]:
+        """Return what the roster says of each open store, for `--where`; read when first asked.
+
+        Args:
+            own: Which of `OWN_COLUMNS` are needed; each takes time to read.
+        """
+        wanted = frozenset(own)
+        if wanted not in self._cells:
+            read = self._read_cells
+            self._cells[wanted] = self._known_cells() if read is None else read(wanted)
+        return self._cells[wanted]
 
     def _known_cells(self) -> Mapping[str, Cells]:
         return {

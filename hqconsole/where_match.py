@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 from buswire.errors import WireError
 from buswire.names import shown, slug
 from hqconsole import where_cells
-from hqconsole.organisation import Cells
+from hqconsole.organisation import OWN_COLUMNS, Cells
 from hqconsole.roster_columns import FIELDS, bare
 from hqconsole.suggestions import close_names
 from hqconsole.where import Comparison, Expression, Not, Or, Value, WhereError, parse
@@ -43,7 +43,7 @@ from hqconsole.where import Comparison, Expression, Not, Or, Value, WhereError, 
 LISTS = frozenset({"roles", "tags"})
 BETWEEN = (";", ",", "|")
 
-_OWN_NAME = {"store_id": "id"}
+_FIELD_OF = {"id": "store_id"}
 _BESIDE = {"region": "region_name"}
 """Columns whose cells have a second spelling in another column."""
 _SIDES: Mapping[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
@@ -68,19 +68,46 @@ def matching(text: str, stores: Collection[str], cells: Mapping[str, Cells]) -> 
     Args:
         text: The expression.
         stores: Whom to ask; all of them are in `cells`.
-        cells: What the roster says of every open store.
+        cells: What the roster says of every open store; of our own columns it may leave out those
+            that `own_columns` does not name.
 
     Raises:
         WhereError: It cannot be read, or names a column that the roster does not have.
     """
-    match = Match(text, column_names(cells.values()))
+    match = Match(text, {*column_names(cells.values()), *OWN_COLUMNS})
     found = {store_id for store_id in stores if match(cells[store_id])}
     return Matched(found, match.notes(stores, cells))
+
+
+def own_columns(text: str) -> frozenset[str]:
+    """Return those of `OWN_COLUMNS` that an expression may mean, before the roster is read.
+
+    Raises:
+        WhereError: It cannot be read.
+    """
+    typed = {bare(name) for name in _columns(parse(text))}
+    found = {
+        own for own in OWN_COLUMNS if bare(own) in typed or not typed.isdisjoint(_foreign(own))
+    }
+    return frozenset(found | {_BESIDE[own] for own in found if own in _BESIDE})
 
 
 def column_names(cells: Iterable[Cells]) -> tuple[str, ...]:
     """Return every column that at least one store has, in order."""
     return tuple(sorted(set[str]().union(*cells)))
+
+
+def _columns(tree: Expression) -> Iterable[str]:
+    if isinstance(tree, Comparison):
+        yield tree.column
+    else:
+        for part in (tree.part,) if isinstance(tree, Not) else tree.parts:
+            yield from _columns(part)
+
+
+def _foreign(own: str) -> tuple[str, ...]:
+    """What other systems call a column of ours."""
+    return FIELDS.get(_FIELD_OF.get(own, own), ())
 
 
 class Match:
@@ -212,9 +239,8 @@ class Match:
             )
         if same:
             return same[0]
-        for ours, foreign in FIELDS.items():
-            own = _OWN_NAME.get(ours, ours)
-            if wanted in foreign and own in self._columns:
+        for own in OWN_COLUMNS:
+            if wanted in _foreign(own) and own in self._columns:
                 return own
         near = close_names(name, self._columns)
         listed = ", ".join(sorted(self._columns)[:_LISTED])

@@ -10,22 +10,31 @@ again.
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from buswire.cursors import Cursor
 from buswire.messages import StoreFacts
 from buswire.topics import ANY_ROLE, Channel, channels_of
-from hqconsole.audience import Mailbox, OpenStore, Organisation
 from hqconsole.errors import HqError
 from hqconsole.ledger import access
+from hqconsole.organisation import OWN_COLUMNS, Mailbox, OpenStore, Organisation
 from hqconsole.roster import RosterDifference, StoreRow, difference
 
 NewId = Callable[[], str]
 
-_OWN_COLUMNS = frozenset(
-    ("id", "name", "region", "region_name", "city", "country", "timezone", "roles", "tags")
-)
+# Column, or columns, of the ledger for each of `OWN_COLUMNS`.
+_CELLS = {
+    "id": "id",
+    "name": "store.name",
+    "region": "region",
+    "region_name": "region.name",
+    "city": "city",
+    "country": "country",
+    "timezone": "timezone",
+    "roles": "roles || char(10) || role_names",
+    "tags": "tags",
+}
 
 
 class Place(NamedTuple):
@@ -110,42 +119,49 @@ def organisation(connection: sqlite3.Connection) -> Organisation:
                 "SELECT id, region, roles, tags FROM store WHERE closed_at IS NULL"
             )
         },
-        lambda: cells(connection),
+        lambda own: cells(connection, own),
     )
 
 
-def cells(connection: sqlite3.Connection) -> dict[str, dict[str, str | tuple[str, ...]]]:
-    """All that the roster says of each open store, by column, as `--where` sees it.
+def cells(
+    connection: sqlite3.Connection, own: Collection[str] = OWN_COLUMNS
+) -> dict[str, dict[str, str | tuple[str, ...]]]:
+    """What the roster says of each open store, by column, as `--where` sees it.
 
     An extra column that is called like one of ours has `extra.` before its name.
-    """
-    lists: dict[tuple[str, str], tuple[str, ...]] = {}
 
-    def entries(identifiers: str, names: str) -> tuple[str, ...]:
-        """Identifiers and what people call them."""
-        found = lists.get((identifiers, names))
+    Args:
+        connection: In a transaction.
+        own: Which of our columns are needed; the extra ones are all there.
+    """
+    lists: dict[str, tuple[str, ...]] = {}
+
+    def entries(text: str) -> tuple[str, ...]:
+        """The entries of one list, or of several on lines of their own, each entry once."""
+        found = lists.get(text)
         if found is None:
-            both = dict.fromkeys((*json.loads(identifiers), *json.loads(names)))
-            found = lists[identifiers, names] = tuple(both)
+            every = [entry for line in text.split("\n") for entry in json.loads(line)]
+            found = lists[text] = tuple(dict.fromkeys(every))
         return found
 
+    wanted = sorted(set(own) & _CELLS.keys())
+    columns = "".join(f", {_CELLS[name]}" for name in wanted)
     rows = connection.execute(
-        "SELECT extra, id, store.name, region, region.name, city, country, timezone, roles,"
-        " role_names, tags FROM store JOIN region ON region.slug = region WHERE closed_at IS NULL"
+        f"SELECT id, extra{columns} FROM store JOIN region ON region.slug = region"
+        " WHERE closed_at IS NULL"
     ).fetchall()
     # One document of them all is read several times as fast as each alone.
-    extras = json.loads("[" + ",".join([row[0] for row in rows]) + "]")
+    extras = json.loads("[" + ",".join([row[1] for row in rows]) + "]")
     by_store: dict[str, dict[str, str | tuple[str, ...]]] = {}
     for row, extra in zip(rows, extras, strict=True):
-        if not extra.keys().isdisjoint(_OWN_COLUMNS):
-            for name in extra.keys() & _OWN_COLUMNS:
+        if not extra.keys().isdisjoint(_CELLS):
+            for name in extra.keys() & _CELLS.keys():
                 extra[f"extra.{name}"] = extra.pop(name)
-        _, store_id, extra["name"], extra["region"], extra["region_name"] = row[:5]
-        extra["id"] = store_id
-        extra["city"], extra["country"], extra["timezone"] = row[5:8]
-        extra["roles"] = entries(row[8], row[9])
-        extra["tags"] = entries(row[10], "[]")
-        by_store[store_id] = extra
+        extra.update(zip(wanted, row[2:], strict=True))
+        for name in ("roles", "tags"):
+            if name in extra:
+                extra[name] = entries(extra[name])
+        by_store[row[0]] = extra
     return by_store
 
 
