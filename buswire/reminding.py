@@ -61,7 +61,7 @@ class Told(NamedTuple):
     insisted: bool = False
     """Whether it was said that it is forced."""
     at: float = 0.0
-    """When somebody was reminded last, in Unix seconds; 0 if never."""
+    """When somebody was told of either last, in Unix seconds; 0 if never."""
 
 
 class Verdict(NamedTuple):
@@ -151,12 +151,11 @@ def judge(schedule: Schedule, told: Told, now: float) -> Verdict:
     before = (*told.steps, *(0 for _ in here))
     fresh = any(count > known for count, known in zip(here, before, strict=False))
     remind: Step | None = None
-    steps, reminded_at, put_off_until = told.steps, told.at, None
+    steps, put_off_until = told.steps, None
     if fresh and abs(now - told.at) < SPACING_SECONDS:
         put_off_until = told.at + SPACING_SECONDS
     elif fresh:
         remind = latest(schedule.rules, schedule.due_at, schedule.zone, now)
-        reminded_at = now
         steps = tuple(max(pair) for pair in zip(here, before, strict=False))
     forced_at = schedule.forced_at
     insist = not told.insisted and forced_at is not None and forced_at <= now
@@ -168,7 +167,7 @@ def judge(schedule: Schedule, told: Told, now: float) -> Verdict:
     return Verdict(
         remind,
         insist,
-        Told(steps, told.insisted or insist, reminded_at),
+        Told(steps, told.insisted or insist, now if insist or remind is not None else told.at),
         min((at for at in coming if at is not None), default=None),
     )
 

@@ -18,6 +18,7 @@ from storeagent.store_clock import StoreClock
 _LOOK_SECONDS = 60.0
 _AHEAD = "ahead_seconds"
 _WORTH_SAVING_SECONDS = 30.0
+_FAR_OFF_SECONDS = 60.0
 
 
 class CoreClock:
@@ -37,8 +38,9 @@ class CoreClock:
         self._clock = StoreClock(float(memory.text(_AHEAD, "0")))
         self._saved_seconds = self._clock.ahead_seconds
         self._now = 0.0
-        self._look_at: float | None = None
+        self._look_at: float | None = 0.0
         self._zone_changed = True
+        self._doubted = False
 
     def bind(self, reminders: Reminders) -> None:
         """Say what is to be done when the time has come."""
@@ -54,11 +56,14 @@ class CoreClock:
 
     def heard(self, welcome: Welcome) -> None:
         """HQ told its time; before anything else of that message takes effect."""
+        far_off = abs(welcome.at - self.time()) > _FAR_OFF_SECONDS
+        self._doubted |= far_off or not self._clock.is_true
         self._clock.heard(welcome.at, self._wall_clock(), self._now)
 
     def plan_anew(self) -> None:
         """The store's facts are others, or what is in the database is: look whether it fits."""
         self._zone_changed = True
+        self._doubted = self._clock.is_true
 
     def work(self, batch: Batch) -> bool:
         """Do what has come; whether there is anything new for the hook."""
@@ -68,7 +73,13 @@ class CoreClock:
                 batch.begin()
                 self._reminders.plan_all(self.time())
             self._zone_changed = False
-        due_at, at = self._inbox.next_remind_at(), self.time()
+        at = self.time()
+        if self._doubted:
+            if self._reminders.was_ahead(at):
+                batch.begin()
+                self._reminders.plan_what_was_ahead(at)
+            self._doubted = False
+        due_at = self._inbox.next_remind_at()
         if due_at is not None and due_at <= at:
             batch.begin()
             new = self._reminders.look(at, true_time=self._clock.is_true)

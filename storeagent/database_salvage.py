@@ -9,10 +9,12 @@ Invariants:
   by their ids, so it takes each once.
 - What a device says of a piece of work goes over only with the entry that told HQ so: otherwise the
   work comes back from HQ as HQ has it, and the store says again what HQ does not know.
+- That HQ was told of a withdrawal goes over with the entry that told it.
 - The protocol's place goes over only as far as HQ has the logs. The channel set does not, so HQ
   answers with a snapshot.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,8 +24,9 @@ import msgspec
 from buskit.database import Database
 from buskit.migrations import columns_under_sum
 from buskit.row_sums import SUM, row_sum
-from buswire.messages import LOGS, Log, Receipt
+from buswire.messages import LOGS, Log, Receipt, Withdrawn
 from buswire.states import STORE_RANK, State
+from storeagent.inbox import Inbox
 from storeagent.memory import Memory
 
 _KEEP = (
@@ -35,6 +38,7 @@ _GAP_MOST = 100_000
 _NOBODY = ("", 0, "", 0, 0, 0)
 
 _receipts = msgspec.json.Decoder(Receipt)
+_withdrawals = msgspec.json.Decoder(Withdrawn)
 _ranks = {state.value: rank for state, rank in STORE_RANK.items()}
 
 
@@ -189,6 +193,8 @@ class _Removal:
                 self._moved[position] = new
             if kind == "receipt":
                 self._note_receipt(data)
+            if kind == "withdrawn":
+                self._note_withdrawn(data)
         self._target.connection.execute("DELETE FROM acked WHERE log = ?", (log,))
         self._insert("acked", (log, seq, cursor_id, acked_new, acked_new, acked_bytes))
         begin = acked_position if acked is not None else max(first - 1, 0)
@@ -204,6 +210,11 @@ class _Removal:
             return
         work = (receipt.directive, receipt.role)
         self._said[work] = max(self._said.get(work, 0), STORE_RANK.get(receipt.state, 0))
+
+    def _note_withdrawn(self, data: bytes) -> None:
+        with contextlib.suppress(msgspec.MsgspecError):
+            said = _withdrawals.decode(data)
+            Inbox(self._target).note_withdrawn(said.directive, said.role)
 
     def _move_work(self) -> None:
         deliveries: dict[str, list[tuple[Any, ...]]] = {}

@@ -106,6 +106,16 @@ class Reminders:
                 delivery.remind_at = at
                 self._inbox.save(delivery)
 
+    def was_ahead(self, at: float) -> bool:
+        """Whether a clock that was ahead of the true time has reminded of open work."""
+        return bool(self._inbox.reminded_after(at + reminding.SPACING_SECONDS))
+
+    def plan_what_was_ahead(self, at: float) -> None:
+        """Let that work be looked at by the true time."""
+        for delivery in self._inbox.reminded_after(at + reminding.SPACING_SECONDS):
+            delivery.remind_at = at
+            self._inbox.save(delivery)
+
     def look(self, at: float, *, true_time: bool) -> bool:
         """Say what is to be said by now.
 

@@ -81,6 +81,8 @@ class HeadOffice:
         self.want: list[str] = []
         self.lost: dict[Log, int] = {}
         self.facts: StoreFacts = FACTS
+        self.now_at = 1_700_000_000.0
+        """What time it tells."""
         self.silent = False
         self.keeps_deliveries = False
         """Whether a snapshot names what was issued and is not finished, as a real one does."""
@@ -188,7 +190,7 @@ class HeadOffice:
         welcome = Welcome(
             nonce=hello.nonce,
             run=self.run,
-            at=1_700_000_000.0,
+            at=self.now_at,
             mode="replay" if replay else "snapshot",
             set_version=self.set_version,
             heads={str(channel): head for channel, head in heads.items()},

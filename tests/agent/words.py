@@ -86,9 +86,14 @@ class Bench:
     """One device's tables with the rules, and a clock and ids that repeat."""
 
     def __init__(
-        self, path: str = ":memory:", *, seed: int = 1, limits: Limits | None = None
+        self,
+        path: str = ":memory:",
+        *,
+        seed: int = 1,
+        limits: Limits | None = None,
+        database: Database | None = None,
     ) -> None:
-        self.database: Database = open_agent_database(path, create=True)
+        self.database = database or open_agent_database(path, create=True)
         self.random = random.Random(seed)
         self.now_at = 1_000.0
         self.inbox = Inbox(self.database)
