@@ -134,7 +134,9 @@ def _audience(facts: Facts) -> Link:
 
 def _wave(facts: Facts) -> Link | None:
     wave = facts.wave
-    name = "" if wave is None or wave.of < 2 else f" with wave {wave.no} of {wave.of}, {wave.label}"
+    name = (
+        "" if wave is None or wave.of < 2 else f" with wave {wave.no} of {wave.of} ({wave.label})"
+    )
     if not facts.planned:
         if not name or wave is None:
             return None
@@ -152,6 +154,8 @@ def _wave(facts: Facts) -> Link | None:
         text = f"it goes out{name}, which began on {clock(wave.began_at)}, a part at a time"
     else:
         text = f"it goes out{name} when the wave before it has shown what it is to show"
+        if wave is not None and facts.state is DirectiveState.SCHEDULED:
+            text += f"; the first goes out on {clock(wave.first_at)}"
     return Link("wave", False, text, at=None if wave is None else wave.not_before)
 
 
@@ -176,9 +180,9 @@ def _on_the_way(facts: Facts) -> list[Link]:
         chain.append(Link("logged", True, text))
     if facts.seal_key:
         chain.append(Link("sealed", True, f"by head office's key {facts.seal_key}"))
-    else:
+    elif not heard:
         text = "head office's hub has not sealed it: nothing leaves without its signature"
-        chain.append(Link("sealed", heard, text))
+        chain.append(Link("sealed", False, text))
     if facts.logged is not None:
         sent = facts.logged.published or heard
         text = "the hub has published it" if sent else "the hub has not published it"

@@ -24,7 +24,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """The part of the audience that the mailbox belongs to."""
+    """The part of the audience that the mailbox belongs to; `first_at` is of the first part."""
 
     no: int
     of: int
@@ -32,6 +32,7 @@ class Wave:
     not_before: float | None
     began_at: float | None
     sent_at: float | None
+    first_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +123,8 @@ class Delivery:
 class Facts:
     """All that is known of one directive for one mailbox.
 
-    `asked` is the selector in words; `why_not` why the mailbox is not in the audience. `due_at`
-    and `starts_at` are moments of this store. `seal_key` is the id of the key that sealed it.
+    `asked` is the selector in words; `why_not` why the mailbox is not in the audience; `due_at` is
+    when it is due in this store; `seal_key` is the id of the key that sealed it.
     """
 
     id: str

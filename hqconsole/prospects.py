@@ -92,12 +92,12 @@ def _wave(outlook: Outlook) -> list[Coming]:
     following = next((one for one in outlook.waves if one["sent_at"] is None), None)
     if following is None or outlook.state not in {DirectiveState.SCHEDULED, DirectiveState.ROLLING}:
         return []
-    count = f"{following['planned']:,} mailboxes"
+    count = f"{following['planned']:,} mailbox{'' if following['planned'] == 1 else 'es'}"
     text = "it goes out"
     if len(outlook.waves) > 1:
         text = f"wave {following['wave']} of {len(outlook.waves)}, {following['label']}, goes out"
     if following["began_at"] is not None:
-        return [Coming(None, None, "wave", f"{text}, a part at a time: {count} are left")]
+        return [Coming(None, None, "wave", f"{text}, a part at a time: {count} left")]
     if following["not_before_at"] is not None:
         at = following["not_before_at"]
         return [Coming(at, at, "wave", f"{text}: {count}")]

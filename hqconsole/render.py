@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from buskit.terminal import bar
+from buskit.terminal import bar, clock
 from buswire.states import State
 from hqconsole.lifecycle import DirectiveState, words
 from hqconsole.moments import Moment, MomentError
@@ -55,10 +55,19 @@ def note_words(row: Mapping[str, Any]) -> str:
     if row["state"] == DirectiveState.PAUSED:
         return str(row["paused_why"])
     if row["state"] == DirectiveState.SCHEDULED:
-        return f"goes out {due_words(row['starts'])}".rstrip()
+        return f"goes out {_start_words(row['starts'])}".rstrip()
     late = [f"{row['done_late']:,} done late"] if row["done_late"] else []
     joined = row["joined"]["mailboxes"]
     return ", ".join(late + ([f"{joined:,} joined"] if joined else []))
+
+
+def _start_words(starts: str | None) -> str:
+    """When it goes out: on every store's own clock, or on this machine's."""
+    try:
+        unix_seconds = Moment.from_text(starts or "").unix_seconds
+    except MomentError:
+        return ""
+    return due_words(starts) if unix_seconds is None else clock(unix_seconds)
 
 
 def due_words(due: str | None) -> str:

@@ -88,6 +88,9 @@ def show(found: Mapping[str, Any]) -> None:
     if len(found["waves"]) > 1:
         sheet.text("")
         _show_waves(sheet, found)
+    if found["next"]:
+        sheet.text("")
+        _show_next(sheet, found)
     narrate(LEGEND)
     _tell_what_to_do(found)
 
@@ -139,7 +142,6 @@ def _words(found: Mapping[str, Any]) -> dict[str, str]:
         "late": _late(found),
         **_beside(found),
         "came back": _came_back(found),
-        "next": "; ".join(map(_next, found["next"])),
         "channels": _named(found["channels"], _CHANNELS_NAMED),
     }
     return {title: text for title, text in words.items() if text}
@@ -162,8 +164,10 @@ def _state(found: Mapping[str, Any]) -> str:
     if found["cancelled_by"]:
         text += f" by {found['cancelled_by']}"
     denied = [one["note"] for one in found["steps"] if one["state"] == DirectiveState.DENIED]
-    why = found["paused_why"] or found["cancel_reason"]
-    if found["state"] == DirectiveState.DENIED and denied:
+    why = found["cancel_reason"]
+    if found["state"] == DirectiveState.PAUSED:
+        why = found["paused_why"]
+    elif found["state"] == DirectiveState.DENIED and denied:
         why = denied[-1]
     return f"{text}: {why}" if why else text
 
@@ -231,13 +235,6 @@ def _came_back(found: Mapping[str, Any]) -> str:
     return f"from the stores, {clock(found['adopted_at'])}: this ledger had forgotten it"
 
 
-def _next(one: Mapping[str, Any]) -> str:
-    if one["at"] is None:
-        return str(one["words"])
-    until = "" if one["until_at"] == one["at"] else f" to {clock(one['until_at'])}"
-    return f"{one['words']} {clock(one['at'])}{until}"
-
-
 def _named(names: Sequence[str], most: int) -> str:
     more = len(names) - most
     return " ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
@@ -261,6 +258,21 @@ def _show_waves(sheet: Sheet, found: Mapping[str, Any]) -> None:
         Column("bar", "progress"),
         Column("met_words", "as asked", right=True),
     ]
+    sheet.show(rows, columns, as_json=False, empty="")
+
+
+def _show_next(sheet: Sheet, found: Mapping[str, Any]) -> None:
+    rows = [
+        {**one, "until_at": None if one["until_at"] == one["at"] else one["until_at"]}
+        for one in found["next"]
+    ]
+    columns = [
+        Column("at", "next", text=_moment),
+        Column("until_at", "until", text=_moment),
+        Column("words", "what"),
+    ]
+    if not any(row["until_at"] for row in rows):
+        del columns[1]
     sheet.show(rows, columns, as_json=False, empty="")
 
 

@@ -215,7 +215,9 @@ def _wave(connection: sqlite3.Connection, directive_no: int, wave_no: int | None
         "SELECT count(*) FROM wave WHERE directive_no = ?", (directive_no,)
     ).fetchone()
     row = connection.execute(
-        "SELECT label, not_before, began_at, sent_at FROM wave WHERE directive_no = ? AND no = ?",
+        "SELECT label, not_before, began_at, sent_at, (SELECT not_before FROM wave AS first"
+        " WHERE first.directive_no = wave.directive_no AND first.no = 1)"
+        " FROM wave WHERE directive_no = ? AND no = ?",
         (directive_no, wave_no),
     ).fetchone()
     return None if row is None else Wave(wave_no, count, *row)
