@@ -28,6 +28,7 @@ from buswire.signing import (
     parse_signature,
     signature_text,
 )
+from buswire.unreadable import records_around
 
 VERSION = b"storebus/1"
 
@@ -108,6 +109,9 @@ def verify(envelope: Envelope, topic: str, key_of: KeyOf) -> None:
 def decode_text(text: bytes) -> AnyMessage:
     """Read the text of a message that was verified.
 
+    Records whose data nobody can read are among the others as they came (`unreadable`);
+    `decode_data` refuses them.
+
     Raises:
         UnknownKindError: A well-formed message of a kind that this version does not know.
         WireError: Anything else that is not a message of this version.
@@ -122,6 +126,9 @@ def decode_text(text: bytes) -> AnyMessage:
             kind = None
         if kind is not None and kind not in MESSAGE_KINDS:
             raise UnknownKindError(f"unknown message kind {kind[:40]!r}") from error
+        records = records_around(text)
+        if records is not None:
+            return records
         raise WireError(f"a message that does not fit the contract: {error}") from error
     return message
 

@@ -496,6 +496,8 @@ def decode_data(kind: str, data: bytes | Raw, kinds: dict[str, Any]) -> Any:
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kinds[kind])
     try:
-        return decoder.decode(bytes(data))
+        text = bytes(data)
+        text.decode()  # the decoder passes over what it need not read, whatever is in it
+        return decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"a {kind} record does not fit the contract: {error}") from error

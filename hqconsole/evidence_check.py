@@ -304,7 +304,8 @@ def _read(text: bytes) -> Any:
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, 20_000))
     try:
-        return json.loads(text, parse_int=_number, strict=False)
+        as_text = text.decode("utf-8", "surrogateescape")
+        return json.loads(as_text, parse_int=_number, strict=False)
     finally:
         sys.setrecursionlimit(limit)
 

@@ -109,7 +109,8 @@ def _read(device: Device, envelope: Envelope, topic: str) -> AnyMessage:
     """Read what a device has signed.
 
     Raises:
-        Refusal: It is no message at all. Its log stands still from there on, so an operator hears.
+        Refusal: It is no message at all, not even one with records that cannot be read. Its log
+            stands still from there on, so an operator hears.
         WireError: It is of a kind that this version does not know.
     """
     try:

@@ -102,7 +102,9 @@ class Answers:
             state = None if code is None else STATE_OF[code]
             arrival = _Arrival(what, no, device_no, outcome, directive_no, mailbox_no, state, late)
             try:
-                said = _decoders[kind].decode(self._texts(*place))
+                text = self._texts(*place)
+                text.decode()  # as `decode_data` reads it
+                said = _decoders[kind].decode(text)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 said = None
             if said is None or self._is_beside(kind, outcome, said):
@@ -123,7 +125,9 @@ class Answers:
             return
         for place in self._connection.execute(ORIGINALS):
             try:
-                original = _originals.decode(self._texts(*place))
+                text = self._texts(*place)
+                text.decode()
+                original = _originals.decode(text)
                 if original.kind == "directive":
                     adopted.discard(_directives.decode(original.data).id)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

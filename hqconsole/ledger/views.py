@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from buswire.states import CLOSED_BY_HQ, Needs, State, is_open
+from buswire.unreadable import is_readable
 from hqconsole.ledger.deliveries import STATE_OF
 from hqconsole.lifecycle import UNFINISHED, DirectiveState
 
@@ -231,9 +232,13 @@ def being_asked(connection: sqlite3.Connection) -> dict[str, Any]:
 
 
 def loaded(data: bytes | memoryview | None) -> dict[str, Any]:
-    """The JSON object that a record says; an empty one where it says none."""
+    """The JSON object that a record says; an empty one where it says none.
+
+    What is no text (`unreadable`) says none either: whoever prints it, or searches it, would fail.
+    """
+    raw = bytes(data or b"{}")
     try:
-        value = json.loads(bytes(data or b"{}"))
+        value = json.loads(raw) if is_readable(raw) else None
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

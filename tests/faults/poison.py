@@ -97,6 +97,10 @@ _ABSURD_TEXTS: Sequence[tuple[str, bytes]] = (
     ("alert", b'{"alert":"incident","alert":"twice"}'),
     ("alert", b"[" * 900 + b"]" * 900),
     ("reply", b'{"text":' + b"9" * 5000 + b"}"),
+    ("alert", b'{"alert":"incident","fields":{"what":"\\ud800"}}'),
+    ("alert", b'{"alert":"incident","fields":{"what":"caf\xe9"}}'),
+    ("alert", b'{"alert":"incident","fields":{"what":NaN}}'),
+    ("tomorrow", b'"a\nb"'),
 )
 _ABSURD_DOWN: Sequence[tuple[str, Any]] = (
     ("decree", {"directive": "0" * 32}),
@@ -107,6 +111,8 @@ _ABSURD_DOWN: Sequence[tuple[str, Any]] = (
     ("directive", {"id": "0" * 32, "title": "t", "expires_at": "never"}),
     ("directive", {"id": "0" * 32, "title": "t", "audience": {"mailboxes": -1, "digest": ""}}),
     ("directive", {"id": 0, "title": _LONG[:300]}),
+    ("directive", {"id": "0" * 32, "title": "\ud800"}),
+    ("state", {"directive": "0" * 32, "state": "done", "changed_at": float("nan")}),
     ("directive", [{}] * 100),
     ("cancel", {}),
     ("cancel", {"directive": "all"}),

@@ -105,8 +105,11 @@ def test_a_stranger_checks_it_with_one_file(run: Run, recall: str, tmp_path: Pat
         b'{"a":%b}' % (b"9" * 5000),
         b"[" * 900 + b"]" * 900,
         b'"a line\\u2028 and a tab\\t"',
+        b'"\\ud800"',
+        b'{"directive":"caf\xe9"}',
+        b"[NaN]",
     ],
-    ids=["digits", "depth", "odd letters"],
+    ids=["digits", "depth", "odd letters", "half a pair", "no UTF-8", "no number"],
 )
 def test_what_a_device_sends_beside_does_not_spoil_the_evidence(
     run: Run, field: Field, beside: bytes
@@ -117,6 +120,7 @@ def test_what_a_device_sends_beside_does_not_spoil_the_evidence(
     field.say_raw("S1", ("odd", beside), ("receipt", encode_data(done)))
     field.receipt(directive, "S2", State.DONE)
     assert "2 answers, each signature holds" in lines(exported(run, directive))
+    assert run("verify")[0] == 0
 
 
 def test_of_two_records_with_one_id_the_first_was_said(run: Run, field: Field) -> None:

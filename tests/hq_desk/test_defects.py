@@ -1,17 +1,22 @@
 """A record or a message on which HQ's program fails does not stop the rest, and is not lost."""
 
+import json
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Raw
 
-from buswire.cursors import START
+from buswire.cursors import START, Cursor
 from buswire.messages import Ack, Record, Records
+from buswire.signing import message_bytes, signature_text
 from hqconsole import desk as desks
 from hqconsole.commands.main import main
-from hqconsole.ledger import directives
+from hqconsole.gate import UNREADABLE as UNREADABLE_MESSAGES
+from hqconsole.ledger import arrival_views, directives, search_index, verification
 from hqconsole.ledger.arrivals import DEFECT, Arrivals
-from tests.hq_desk.office import Office, new_id
+from hqconsole.ledger.evidence import DATA
+from tests.hq_desk.office import TILL, TOPICS, Office, key_of, new_id
 
 
 def _alert(what: str) -> Record:
@@ -113,3 +118,73 @@ def test_the_quarantine_has_commands(tmp_path: Any, capsys: pytest.CaptureFixtur
     assert main.run(["quarantine", "--drop", "7", "--home", home]) == 1
     assert "no such row" in capsys.readouterr().err
     assert main.run(["quarantine", "--drop", "x", "--home", home]) == 2
+
+
+UNREADABLE = (
+    b'{"alert":"incident","fields":{"what":"\\ud800"}}',
+    b'{"alert":"incident","fields":{"what":"caf\xe9"}}',
+    b'{"alert":"incident","fields":{"what":NaN}}',
+    b'{"alert":"incident","fields":{},"more":"\xed\xa0\x80"}',
+    b'{"directive":"' + b"0" * 32 + b'","role":"any","state":"done","note":"\\udc00"}',
+)
+
+
+@pytest.mark.parametrize("bad", UNREADABLE)
+def test_a_record_that_nobody_can_read_stops_no_log(office: Office, bad: bytes) -> None:
+    """It is put aside, marked and stepped over; what stands around it counts, and readers bear it.
+
+    A foreign program has signed it so, in one message with good ones; said again it is a duplicate.
+    """
+    office.hello()
+    kind = "receipt" if b"state" in bad else "alert"
+    good, later, last = _alert("good"), _alert("later"), _alert("last")
+    hole = Record(id=new_id(), kind=kind, at=1.0, data=Raw(b'"HOLE"'))
+    whole = msgspec.json.encode(Records(log="act", after=START, records=[good, hole, later]))
+    payload = _signed(whole.replace(b'"HOLE"', bad))
+    for _ in range(3):
+        acks = [one for one in office.hear_raw(payload) if isinstance(one, Ack)]
+        assert [ack.cursor for ack in acks] == [Cursor(3, later.id)]
+    follows = Records(log="act", after=acks[0].cursor, records=[last])
+    acks = [one for one in office.hear(follows) if isinstance(one, Ack)]
+    assert [ack.cursor.seq for ack in acks] == [4]
+    outcomes = office.rows("SELECT outcome FROM arrival ORDER BY no")
+    assert outcomes == [(None,), ("aside",), (None,), (None,)]
+    assert office.incidents() == []
+    ((reason, times, kept),) = office.rows("SELECT reason, times, payload FROM quarantine")
+    assert "does not fit the contract" in reason
+    assert (times, kept) == (1, bad)
+    connection = office.ledger.connection
+    ((saved,),) = office.rows(f"SELECT {DATA} FROM arrival WHERE outcome = 'aside'")
+    assert saved == bad
+    told = list(arrival_views.stream(connection, arrival_views.Position(0, "")))
+    assert [one["data"] == {} for one in told] == [False, True, False, False]
+    whats = [one["fields"].get("what") for one in arrival_views.alerts(connection, None, 9)]
+    assert [what for what in whats if what] == ["good", "later", "last"]
+    json.dumps(told, ensure_ascii=False, allow_nan=False).encode()
+    with office.ledger.write() as connection:
+        while search_index.behind(connection):
+            search_index.catch_up(connection)
+        arrivals = Arrivals(connection, organisation=None, new_id=new_id, at=office.at)
+        assert arrivals.take_again() == (2, 0, 1)
+    report = verification.verify(
+        office.ledger.connection,
+        entries=office.keys.entries,
+        recovery=office.keys.recovery.public.text,
+    )
+    assert report.problem is None
+
+
+def test_a_message_that_is_no_json_still_tells_an_operator(office: Office) -> None:
+    """Nobody can tell how many records there are, so none is acknowledged, and that is told."""
+    office.hello()
+    text = msgspec.json.encode(Records(log="act", after=START, records=[_alert("good")]))
+    assert office.hear_raw(_signed(text[:-9])) == []
+    assert office.incidents() == [UNREADABLE_MESSAGES]
+    assert office.rows("SELECT count(*) FROM arrival") == [(0,)]
+
+
+def _signed(text: bytes) -> bytes:
+    """What a foreign program signs with the device's key."""
+    key = key_of(TILL)
+    signature = signature_text(key.sign(message_bytes(TOPICS.from_(TILL), text)))
+    return b"storebus/1 %b %b\n%b" % (key.id.encode(), signature.encode(), text)
