@@ -39,6 +39,7 @@ main = CommandGroup(
             "why": (f"{_COMMANDS}.why:why", "One store's chain of custody, and what is missing."),
             "cannot": (f"{_COMMANDS}.cannot:cannot", "Why stores cannot, put together."),
             "search": (f"{_COMMANDS}.search:search", "Find words in the whole history."),
+            "board": (f"{_COMMANDS}.board:board", "The whole chain on one live screen."),
             "handover": (f"{_COMMANDS}.handover:handover", "A seat, for whoever takes it over."),
             "export": (f"{_COMMANDS}.export:export", "Whole tables, as CSV or JSON Lines."),
         },
