@@ -360,7 +360,9 @@ class Fleet:
             case State.IN_PROGRESS:
                 said = say.start(*which, by="fleet")
             case State.CANNOT:
-                said = say.cannot(*which, reason="the fleet says so", by="fleet")
+                offered = device.core.inbox.terms(delivery.directive).reasons
+                code = offered[0].code if offered else ""
+                said = say.cannot(*which, reason="the fleet says so", code=code, by="fleet")
             case _:
                 said = say.done(*which, by="fleet")
         return said.outcome is Outcome.SAID

@@ -1,7 +1,7 @@
 """The inbox: a device's work, in SQL.
 
 Owns the rows of directives, deliveries, their events and the hook's failures; what else is held of
-HQ's words is `held_words`. Must not know the rules by which HQ's words and the staff's move a
+HQ's words is `inbox_held`. Must not know the rules by which HQ's words and the staff's move a
 delivery; those are `effects` and `statements`.
 
 Invariants:
@@ -30,7 +30,7 @@ from storeagent.delivery import (
     Terms,
     terms_of,
 )
-from storeagent.held_words import HeldWords
+from storeagent.inbox_held import HeldWords
 
 SHORT_NUMBERS = 999
 """Numbers for people begin again behind this one, where that is free."""

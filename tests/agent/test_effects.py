@@ -303,7 +303,7 @@ def test_a_new_word_outranks_an_answer_that_is_under_way(bench: Bench) -> None:
 
 def test_the_memory_of_records_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the latest ids are remembered; the cursor keeps the older ones away."""
-    monkeypatch.setattr("storeagent.held_words.TAKEN_LIMIT", 50)
+    monkeypatch.setattr("storeagent.inbox_held.TAKEN_LIMIT", 50)
     for number in range(1, 121):
         bench.take(STORE_ANY, bench.words.change(State.READ, number))
     count = bench.database.connection.execute("SELECT count(*) FROM taken").fetchone()[0]

@@ -116,6 +116,7 @@ def test_after_an_outage_one_reminder_and_not_a_burst() -> None:
     at = device.wall_at + device.now
     assert _sleep_until(device, at + 1) == [at]
     assert _events(device.database) == [("reminder", at)]
+    assert device.core.arrivals == 1  # whoever wakes the hook goes by it
     assert _sleep_until(device, at + 2.1 * HOUR) == [DUE_AT + 20 * HOUR]
 
 
