@@ -37,7 +37,7 @@ OPEN_WORK = (
     f"SELECT {_DIRECTIVE}, doc.data, delivery.state, delivery.changed_at FROM delivery"
     " CROSS JOIN directive ON directive.no = delivery.directive_no"
     " CROSS JOIN doc ON doc.no = directive.doc_no"
-    " WHERE delivery.mailbox_no = ? AND delivery.open = 1 ORDER BY directive.no"
+    " WHERE delivery.mailbox_no = ? AND delivery.open = 1"
 )
 CLOSED_WORK = (
     f"SELECT {_DIRECTIVE}, delivery.state, delivery.changed_at, delivery.late, arrival.kind,"
@@ -54,7 +54,6 @@ COMING = (
     " LEFT JOIN plan ON plan.directive_no = directive.no"
     " WHERE directive.state NOT IN ('denied', 'completed', 'superseded', 'cancelled', 'expired')"
     " AND directive.state IN ('scheduled', 'rolling', 'paused') AND planned.mailbox_no = ?"
-    " ORDER BY directive.no"
 )
 SAID = (
     f"SELECT arrival.no, arrival.kind, arrival.said_at, arrival.received_at, arrival.outcome,"

@@ -1,18 +1,24 @@
 """The queries that stand before a person's eyes use their indexes, however big the ledger is."""
 
 import sqlite3
+from typing import Any
 
 import pytest
 
 from hqconsole.ledger import (
     arrival_views,
     audit,
+    board,
     breakdowns,
     custody,
     evidence,
     evidence_views,
+    exports,
     mailbox_views,
     presence,
+    search,
+    search_index,
+    seats,
     store_views,
     verification_context,
     views,
@@ -20,7 +26,7 @@ from hqconsole.ledger import (
 from hqconsole.ledger.opening import open_ledger
 from hqconsole.lifecycle import DirectiveState
 
-QUERIES = {
+QUERIES: dict[str, tuple[str, Any]] = {
     "status, its directives": (views.LATEST, (20,)),
     "status, counts": (views.COUNTS, (1,)),
     "status, those that wait": (views.in_states([DirectiveState.PAUSED]), (20,)),
@@ -55,6 +61,29 @@ QUERIES = {
     "evidence, answers": (evidence_views.ANSWERS, (1,)),
     "verify, an arrival": (verification_context.ARRIVAL, (1, b"")),
     "verify, earlier messages": (evidence.EARLIER_MESSAGES, (1, "act", 5, -1)),
+    "search, new arrivals": (search_index.NEW_ARRIVALS, (1, 200)),
+    "search, new decisions": (search_index.NEW_DECISIONS, (1, 200)),
+    "search, new steps": (search_index.NEW_STEPS, (1, 200)),
+    "search, new directives": (search_index.NEW_DIRECTIVES, (1, 200)),
+    "search, changed": (search_index.CHANGED, (200,)),
+    "search, what a store said": (search.SAID, (1,)),
+    "handover, open": (seats.OPEN_WORK, (1,)),
+    "handover, closed": (seats.CLOSED_WORK, (1, 0.0)),
+    "handover, said": (seats.SAID, (1, 0.0)),
+    "handover, coming": (seats.COMING, (1,)),
+    "board, live": (board.LIVE_ROWS, (500,)),
+    "board, newly said": (board.NEWLY_SAID, (1,)),
+    "board, states": (board.BY_STATE, ()),
+    "board, unread": (board.UNREAD, (1,)),
+    "board, unseen": (board.UNSEEN, ()),
+    "export, deliveries": (
+        exports.DELIVERIES.format(where=""),
+        {"directive": 1, "after": 0, "batch": 500},
+    ),
+    "export, replies": (
+        exports.ARRIVALS.format(where=exports.OF_KIND["reply"]),
+        {"after": 0, "batch": 500},
+    ),
     "stores of a region": (
         store_views.STORES.format(where="store.closed_at IS NULL AND store.region = ?"),
         ("east",),
@@ -62,8 +91,17 @@ QUERIES = {
 }
 # A scan in the order of the key under a LIMIT reads only what it shows.
 # One row for each store; the few latest runs of one device; a record in three channels.
-SORT_LITTLE = {"stores of a region", "devices of a store", "why, logged"}
-SCANS_ALLOWED = {"status, its directives": {"SCAN directive"}, "audit": {"SCAN audit"}}
+# Directives that are out, escalations that nobody has seen.
+SORT_LITTLE = {
+    *("stores of a region", "devices of a store", "why, logged"),
+    *("board, live", "board, unseen"),
+}
+SCANS_ALLOWED = {
+    "status, its directives": {"SCAN directive"},
+    "audit": {"SCAN audit"},
+    # Each directive is looked up under this one mailbox, in the order of issue.
+    "handover, closed": {"SCAN directive"},
+}
 
 
 @pytest.mark.parametrize("name", QUERIES)
@@ -85,6 +123,6 @@ def test_who_reads_only_what_is_open() -> None:
     assert plan[0] == "SEARCH delivery USING INDEX delivery_open_of (directive_no=?)"
 
 
-def steps(connection: sqlite3.Connection, query: str, values: tuple[object, ...]) -> list[str]:
+def steps(connection: sqlite3.Connection, query: str, values: Any) -> list[str]:
     """The steps of SQLite's plan."""
     return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
