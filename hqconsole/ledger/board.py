@@ -65,7 +65,8 @@ UNREAD = (
 )
 UNSEEN = (
     "SELECT escalation.at, directive.id, directive.title, escalation.region, escalation.mailboxes"
-    " FROM escalation INDEXED BY escalation_unseen JOIN directive ON directive.no = escalation.directive_no"
+    " FROM escalation INDEXED BY escalation_unseen"
+    " JOIN directive ON directive.no = escalation.directive_no"
     f" WHERE escalation.seen_at IS NULL ORDER BY escalation.no DESC LIMIT {_NAMED}"
 )
 
