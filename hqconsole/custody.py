@@ -185,7 +185,7 @@ def _on_the_way(facts: Facts) -> list[Link]:
         chain.append(Link("sealed", False, text))
     if facts.logged is not None:
         sent = facts.logged.published or heard
-        text = "the hub has published it" if sent else "the hub has not published it"
+        text = "the hub has published it" if sent else "the hub has not surely published it"
         chain.append(Link("sent", sent, text))
     chain.append(_device(facts, heard=heard))
     return chain

@@ -45,7 +45,13 @@ def _left_out(selector: Selector, mailbox: Mailbox, there: Organisation) -> str:
     store_id, role = mailbox
     store = there.stores[store_id]
     places = replace(
-        selector, tags=(), where="", excluded_regions=(), excluded_stores=(), excluded_tags=()
+        selector,
+        everyone=not (selector.regions or selector.stores or selector.audiences),
+        tags=(),
+        where="",
+        excluded_regions=(),
+        excluded_stores=(),
+        excluded_tags=(),
     )
     reached = select_again(places, there)
     if mailbox not in reached:
@@ -57,8 +63,9 @@ def _left_out(selector: Selector, mailbox: Mailbox, there: Organisation) -> str:
     if mailbox not in select_again(tagged, there):
         has = ", ".join(sorted(store.tags)) or "none"
         return f"the tags of {store_id} are {has}"
-    if mailbox not in select_again(replace(tagged, where=selector.where), there):
+    narrowed = replace(tagged, where=selector.where)
+    if mailbox not in select_again(narrowed, there):
         return f"the expression is not true of {store_id}"
-    if mailbox not in select_again(selector, there):
+    if mailbox not in select_again(replace(selector, everyone=places.everyone), there):
         return f"{store_id} is excluded"
     return ""

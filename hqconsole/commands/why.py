@@ -11,7 +11,7 @@ import click
 from buskit.cli import home_option, json_option
 from buskit.terminal import Column, Sheet, clock
 from buswire.errors import WireError
-from buswire.names import slug
+from buswire.names import ANY_ROLE, slug
 from hqconsole import custody, custody_advice
 from hqconsole.custody_facts import Facts, Hub
 from hqconsole.home import hub_state
@@ -24,7 +24,11 @@ from hqconsole.ledger.opening import open_ledger
 @click.command()
 @click.argument("store", metavar="STORE")
 @click.argument("directive", metavar="ID")
-@click.option("--role", metavar="ROLE", help="Only this mailbox of the store.")
+@click.option(
+    "--role",
+    metavar="ROLE",
+    help="Only this mailbox of the store; any is the store as a whole.",
+)
 @home_option("hq")
 @json_option
 def why(store: str, directive: str, role: str | None, home: Path, as_json: bool) -> None:
@@ -59,6 +63,8 @@ def why(store: str, directive: str, role: str | None, home: Path, as_json: bool)
 
 
 def _role(text: str) -> str:
+    if text == ANY_ROLE:
+        return text
     try:
         return slug(text, "role")
     except WireError as error:

@@ -45,6 +45,9 @@ def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: P
     written["storeagent inbox"] = chain.device("inbox", "--json")
     written["storeagent show"] = chain.device("show", "1", "--json")
     chain.device("reply", "1", "which?")
+    refused = chain.hq("publish", "Paint", "--all", "--kind", "task", "--json")["id"]
+    chain.carry()
+    chain.device("cannot", refused, "--code", "no-material", "--reason", "no paint")
     alert = ("alert", "incident", "--what", "leak", "--json")
     written["storeagent alert"] = chain.device(*alert)
     (tmp_path / "sales.csv").write_text("sku,sold\n1,2\n", encoding="utf-8")
@@ -66,6 +69,8 @@ def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: P
         "hq status": chain.hq("status", "--json"),
         "hq status ID": chain.hq("status", directive, "--json"),
         "hq who": chain.hq("who", directive, "--json"),
+        "hq why": chain.hq("why", "S1", directive, "--json"),
+        "hq cannot": chain.hq("cannot", refused, "--json"),
         "hq replies": chain.hq("replies", "--json"),
         "hq alerts": chain.hq("alerts", "--json"),
         "hq reports": chain.hq("reports", "--json"),
@@ -91,6 +96,9 @@ def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: P
         "hq operators": operators,
         "hq kinds": chain.hq("kinds", "--json"),
         "hq escalations": chain.hq("escalations", "--json"),
+        "hq search": chain.hq("search", "labels OR leak", "--json"),
+        "hq board": chain.hq("board", "--once", "--json"),
+        "hq handover": chain.hq("handover", "S1", "manager", "--json"),
     }
     assert written.keys() == COMMANDS.keys()
     first = {
@@ -106,7 +114,12 @@ def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: P
         assert keys == expected[command], command
     assert planned.keys() == _fields(COMMANDS["hq publish"]) - {"id", "short_id"}
     assert written["hq status"]["directives"][0].keys() == _fields(COMMANDS["hq status"], 1)
-    for command, items in (("hq operators", "operators"), ("hq kinds", "kinds")):
+    for command, items in (
+        ("hq operators", "operators"),
+        ("hq kinds", "kinds"),
+        ("hq board", "directives"),
+        ("hq handover", "open"),
+    ):
         assert written[command][items][0].keys() == _fields(COMMANDS[command], 1)
     assert written["hq key list"]["keys"][0].keys() == _fields(COMMANDS["hq key list"], 1)
 
