@@ -77,7 +77,14 @@ def _unsent(connection: sqlite3.Connection) -> int:
 
 
 def _dump(connection: sqlite3.Connection, path: Path) -> None:
-    lines = list(connection.iterdump())
+    virtual = [
+        f'INSERT INTO "{name}" '
+        for (name,) in connection.execute(
+            "SELECT name FROM sqlite_schema WHERE sql LIKE 'CREATE VIRTUAL TABLE%'"
+        )
+    ]
+    # What an index of words holds stands in its own tables, and cannot be put in by its own name.
+    lines = [one for one in connection.iterdump() if not one.startswith(tuple(virtual))]
     for pragma in ("application_id", "user_version"):
         value = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
         lines.append(f"PRAGMA {pragma} = {value};")
