@@ -174,10 +174,17 @@ def waves(
         HqError: They cannot be cut like that.
     """
     if composed.starts is not None and composed.starts.is_local:
-        return [
+        found = [
             Wave(label, there, not_before)
             for label, not_before, there in by_zone(mailboxes, zones(), composed.starts.at)
         ]
+        expires_at, last = composed.draft.expires_at, found[-1]
+        if expires_at is not None and (last.not_before or 0) >= expires_at:
+            raise HqError(
+                f"it would expire before it goes out in {last.label}",
+                hint="write a later --expires",
+            )
+        return found
     first_at = None if composed.starts is None else composed.starts.at(zone)
     cut = [("all", set(mailboxes))]
     if composed.pilot or composed.percents:

@@ -34,7 +34,7 @@ from hqconsole.enrolling import IssueCertificate
 from hqconsole.hearing import Hearing
 from hqconsole.hellos import Hellos
 from hqconsole.keyring import HqKeys
-from hqconsole.ledger import channels, devices, directives, forgotten, organisation
+from hqconsole.ledger import channels, devices, forgotten, organisation
 from hqconsole.ledger.arrivals import DEFECT
 from hqconsole.ledger.organisation import PresentOrganisation
 from hqconsole.ledger.progress import published_no, save_published_no
@@ -138,6 +138,7 @@ class Desk:
         try:
             return self._handle(events, now)
         except Exception as error:
+            self._attendant.begin_again()  # what it did in that batch is undone
             if not is_defect(error):
                 raise
             if now >= self._explained_at + EXPLAINED_SECONDS:
@@ -158,6 +159,7 @@ class Desk:
         except Exception as error:
             if not is_defect(error):
                 raise
+            self._attendant.begin_again()
             with self._batch(now, carefully=True) as batch:
                 record_standing_incident(
                     batch.connection,
@@ -185,8 +187,10 @@ class Desk:
                     case Linked():
                         self._link_up(batch)
                     case Unlinked():
-                        self._link_down()
-            if not carefully:
+                        self._link_down(batch.at)
+            if carefully:
+                self._attendant.remember(batch)
+            else:
                 self._do_what_is_due(batch)
                 self._timekeeping.attend(batch)
             if batch.writes and self._sure_no != self._saved_no:
@@ -252,14 +256,16 @@ class Desk:
 
     def _link_up(self, batch: Batch) -> None:
         self._linked = True
+        self._attendant.hear(batch.at)
         self._heads_at = batch.now
         self._nudge_at = batch.now + self.timing.nudge_seconds
         self._want_at = batch.now + self.timing.want_seconds
         batch.out.append(self.greeting())
 
-    def _link_down(self) -> None:
+    def _link_down(self, at: float) -> None:
         """What was sent a moment ago may have died with the link: it is sent again."""
         self._linked = False
+        self._attendant.hear_nothing(at)
         self._sent_no = self._sure_no
         self._sent.clear()
 
@@ -279,18 +285,7 @@ class Desk:
     # --- what is due -----------------------------------------------------------------------------
 
     def _do_what_is_due(self, batch: Batch) -> None:
-        expiry_at = directives.next_expiry(self.ledger.connection)
-        if expiry_at is not None and expiry_at <= batch.at:
-            directives.expire_due(
-                batch.connection,
-                organisation=self._organisation,
-                at=batch.at,
-                new_id=self._new_id,
-            )
-            expiry_at = directives.next_expiry(batch.connection)
-        self._attendant.attend(batch)
-        look_at = self._attendant.next_at(batch)
-        self._due_at = min((at for at in (expiry_at, look_at) if at is not None), default=None)
+        self._due_at = self._attendant.attend(batch)
         if self._notary.is_waited_for(self.ledger.connection):
             _ = batch.connection  # whatever opens the transaction has that attended to
         if not self._linked:

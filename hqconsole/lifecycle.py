@@ -79,16 +79,17 @@ MACHINE: Final[dict[DirectiveState, dict[Action, DirectiveState]]] = {
     _S.DRAFT: {
         _A.SUBMIT: _S.WAITING,
         **_GOING_OUT,
-        _A.CANCEL: _S.CANCELLED,
+        **_ENDING,
     },
     _S.WAITING: {
         _A.DENY: _S.DENIED,
         _A.REVISE: _S.DRAFT,
         **_GOING_OUT,
-        _A.CANCEL: _S.CANCELLED,
+        **_ENDING,
     },
-    _S.DENIED: {_A.REVISE: _S.DRAFT, _A.CANCEL: _S.CANCELLED},
-    _S.SCHEDULED: {_A.REVISE: _S.DRAFT, **_GOING_OUT, _A.CANCEL: _S.CANCELLED},
+    _S.DENIED: {_A.REVISE: _S.DRAFT, **_ENDING},
+    # It expires there only when head office was not at work for so long: it never goes out then.
+    _S.SCHEDULED: {_A.REVISE: _S.DRAFT, **_GOING_OUT, **_OUT},
     _S.ROLLING: {
         _A.PAUSE: _S.PAUSED,
         _A.STOP: _S.ISSUED,

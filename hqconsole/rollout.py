@@ -20,6 +20,15 @@ from typing import NamedTuple
 from hqconsole.errors import HqError
 from hqconsole.organisation import Mailbox
 
+SLICE_SECONDS = 10.0
+"""Under a rate limit a wave goes out in slices, about as often as this."""
+SETTLING_SECONDS = 300.0
+"""So long after a silence of head office's nothing is taken for late: answers are on their way."""
+_MADE_UP_SECONDS = 60.0
+"""A slice that is late by less than this is as big as if it were not."""
+_ALMOST = 1 - 1e-9
+"""A moment that was computed is reached in spite of rounding."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -81,13 +90,15 @@ class Judgement(NamedTuple):
     """With WAIT: when the time is over, if it ever is."""
 
 
-def judge(gate: Gate, wave: Progress, at: float) -> Judgement:
+def judge(gate: Gate, wave: Progress, at: float, *, heard_since: float = 0.0) -> Judgement:
     """Decide whether the next wave goes.
 
     Args:
         gate: What is asked for.
         wave: How the wave before stands.
         at: Unix time.
+        heard_since: Since when stores can be heard. What they did while the hub was down is on its
+            way for a while: before that is over, nothing is said to be late.
     """
     if not wave.mailboxes:
         return Judgement(Verdict.OPEN)
@@ -101,7 +112,7 @@ def judge(gate: Gate, wave: Progress, at: float) -> Judgement:
         return Judgement(Verdict.OPEN)
     if gate.within_seconds is None:
         return Judgement(Verdict.WAIT)
-    over_at = wave.sent_at + gate.within_seconds
+    over_at = max(wave.sent_at + gate.within_seconds, heard_since + SETTLING_SECONDS)
     if at < over_at:
         return Judgement(Verdict.WAIT, look_at=over_at)
     why = f"{counts} when its time was over: {gate.done_percent:g} % were asked for"
@@ -167,14 +178,45 @@ def by_zone(
     )
 
 
-def share(rate_per_hour: float, mailboxes: int, began_at: float, at: float) -> int:
-    """How many mailboxes of a wave may have gone out by now under a rate limit; at least one."""
-    hours = max(0.0, at - began_at) / 3600
-    return min(mailboxes, 1 + int(rate_per_hour * hours))
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A rate limit: so many mailboxes an hour, in slices.
 
+    It is kept as the moment up to which its time is used up: each mailbox uses the time between two
+    of them. What did not go out while nothing could (the hub was down, somebody paused it) is not
+    made up for: a wave is not to fall on the stores all at once because it was held up.
+    """
 
-def next_share_at(
-    rate_per_hour: float, sent: int, began_at: float, *, at: float, slice_seconds: float
-) -> float:
-    """When the next slice goes under a rate limit: one mailbox at least, no oftener than that."""
-    return max(at + slice_seconds, began_at + 3600 * sent / rate_per_hour)
+    rate_per_hour: float
+
+    @property
+    def _spacing_seconds(self) -> float:
+        return 3600 / self.rate_per_hour
+
+    @property
+    def _slice_seconds(self) -> float:
+        return max(self._spacing_seconds, SLICE_SECONDS)
+
+    def slice(self, used_until: float | None, at: float) -> tuple[int, float]:
+        """How many mailboxes may go now, and from when on they use time.
+
+        Args:
+            used_until: Up to when time is used; None where nothing went yet.
+            at: Unix time.
+        """
+        if used_until is None:
+            return 1, at - self._spacing_seconds
+        used_until = min(used_until, at + self._spacing_seconds)  # the clock may be put back
+        free_seconds = min(at - used_until, max(self._spacing_seconds, _MADE_UP_SECONDS))
+        if free_seconds < self._slice_seconds * _ALMOST:
+            return 0, used_until
+        count = int(free_seconds / self._spacing_seconds + 1 - _ALMOST)
+        return max(1, count), at - free_seconds
+
+    def used_until(self, start: float, count: int) -> float:
+        """Up to when time is used once so many went that use it from `start` on."""
+        return start + count * self._spacing_seconds
+
+    def next_at(self, used_until: float) -> float:
+        """When the next slice may go."""
+        return used_until + self._slice_seconds

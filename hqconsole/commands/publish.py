@@ -28,7 +28,7 @@ from hqconsole.composing import Composed, Wish, compose, waves, why_approval
 from hqconsole.cover import cover, digest
 from hqconsole.errors import HqError
 from hqconsole.home import hub_state, new_id, read_hq_settings
-from hqconsole.ledger import audiences, directives, lifecycles, store_views, withdrawing
+from hqconsole.ledger import audiences, directives, lifecycles, steps, store_views, withdrawing
 from hqconsole.ledger import waves as going_out
 from hqconsole.ledger.opening import open_ledger
 from hqconsole.ledger.organisation import organisation, timezones
@@ -170,9 +170,12 @@ def publish(
             there = organisation(connection)
             unserved = store_views.unserved(connection, choice.mailboxes)
             cut = publishing.cut(connection, composed, choice, zone)
+            replaced = publishing.replaced(connection)
         why = why_approval(settings.approval, what, len(choice.mailboxes))
         found = _facts(choice.mailboxes, there)
         if not dry_run:
+            if replaced is not None:  # that one is withdrawn beside it
+                acting(home, "cancel", kind=replaced[0], regions=replaced[1])
             acting(home, "publish", kind=what.name, regions=_regions(choice.mailboxes, there))
             if len(choice.mailboxes) >= _MANY and sys.stderr.isatty():
                 narrate(f"writing {len(choice.mailboxes):,} deliveries ...")
@@ -233,9 +236,16 @@ class _Publishing:
         former = undone = None
         if self.supersedes is not None:
             former = directives.find(connection, self.supersedes)
+            steps.require(
+                connection,
+                former,
+                frozenset(DirectiveState) - withdrawing.WITHDRAWN,
+                "nothing can stand in for what is withdrawn",
+            )
             wish = replace(wish, supersedes=directive_id(connection, former))
         if self.undo is not None:
             undone = directives.find(connection, self.undo)
+            withdrawing.require_withdrawn(connection, undone)
             wish = replace(wish, undoes=directive_id(connection, undone))
         selector = audiences.whole(connection, self.selector)
         if selector == Selector() and (former or undone):
@@ -251,6 +261,13 @@ class _Publishing:
             choice = choose(selector, there)
         composed = compose(wish, selector, author=operator(), issued_by=by, now=now, zone=zone)
         return choice, composed
+
+    def replaced(self, connection: sqlite3.Connection) -> tuple[str, set[str]] | None:
+        """Of which kind that is, and in which regions, for which it stands in."""
+        if self.supersedes is None:
+            return None
+        former = directives.find(connection, self.supersedes)
+        return lifecycles.author(connection, former).kind, lifecycles.regions(connection, former)
 
     def cut(
         self, connection: sqlite3.Connection, composed: Composed, choice: Choice, zone: str

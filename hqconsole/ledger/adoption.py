@@ -15,10 +15,13 @@ from hqconsole.audience import Mailbox, Organisation, cover
 from hqconsole.ledger import channels, deliveries, directives, steps, waves, withdrawing
 from hqconsole.ledger.directives import NewId
 from hqconsole.ledger.organisation import mailbox_numbers
-from hqconsole.lifecycle import Action, DirectiveState
+from hqconsole.ledger.steps import ADOPT
+from hqconsole.lifecycle import UNSENT, Action, DirectiveState
 
-ADOPT = "adopt"
-"""What `directive_step` calls it."""
+MAILBOX_NO = (
+    "SELECT mailbox.no FROM mailbox JOIN store ON store.no = store_no"
+    " WHERE store.id = ? AND role = ?"
+)
 
 
 def adopt(
@@ -42,12 +45,13 @@ def adopt(
     Returns:
         The directive's number. Idempotent.
     """
-    numbers = mailbox_numbers(connection)
     known = directives.number_of(connection, document.id)
     if known is not None:
-        if sender in numbers:
-            count_in(connection, known, numbers[sender], at=at, new_id=new_id)
+        row = connection.execute(MAILBOX_NO, sender).fetchone()
+        if row is not None:
+            count_in(connection, known, row[0], at=at, new_id=new_id)
         return known
+    numbers = mailbox_numbers(connection)
     audience = document.audience or Audience(mailboxes=0, digest="")
     reached = set(_mailboxes_in(audience.channels, organisation))
     if sender in numbers:
@@ -63,7 +67,7 @@ def adopt(
         steps.record(connection, no, ADOPT, DirectiveState.ISSUED, at=at)
     else:
         (no,) = planned_no
-        waves.take_over(connection, no, wanted, doc_no, document, at=at)
+        _take_over(connection, no, wanted, doc_no, document, at=at)
     present = {mailbox for mailbox in reached if organisation.has(mailbox)}
     uses = [use.channel for use in cover(present, organisation)]
     channels.append(connection, uses, doc_no, at=at, new_id=new_id)
@@ -73,6 +77,50 @@ def adopt(
             connection, no, *tombstone, organisation=organisation, at=at, new_id=new_id
         )
     return no
+
+
+def _take_over(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    mailbox_nos: Collection[int],
+    doc_no: int,
+    document: Directive,
+    *,
+    at: float,
+) -> None:
+    """A directive that is only planned here has been sent: stores have it. Go on from there.
+
+    Args:
+        connection: With a write transaction open.
+        directive_no: Which.
+        mailbox_nos: Who has it, or was meant to have it by its document.
+        doc_no: The document as it was sent.
+        document: The same, read.
+        at: Unix time.
+    """
+    row = directives.row_of(document) | {"doc_no": doc_no}
+    connection.execute(
+        f"UPDATE directive SET {', '.join(f'{name} = ?' for name in row)} WHERE no = ?",
+        (*row.values(), directive_no),
+    )
+    waves.take(connection, directive_no, mailbox_nos)
+    state = steps.state_of(connection, directive_no)
+    if state in UNSENT or state is DirectiveState.EXPIRED:
+        # One that expired here before it went out has a time of its own: the hub ends it again.
+        more = waves.is_planned(connection, directive_no)
+        state = DirectiveState.ROLLING if more else DirectiveState.ISSUED
+        connection.execute(
+            "UPDATE directive SET state = ?, closed_at = NULL WHERE no = ?",
+            (state.value, directive_no),
+        )
+        connection.execute(
+            "UPDATE wave SET began_at = coalesce(began_at, ?1), sent_at = ?1"
+            " WHERE directive_no = ?2 AND NOT EXISTS (SELECT 1 FROM planned"
+            " WHERE planned.directive_no = ?2 AND planned.wave_no = wave.no)",
+            (at, directive_no),
+        )
+        waves.look_again(connection, directive_no, at)
+    steps.record(connection, directive_no, ADOPT, state, at=at)
 
 
 def count_in(

@@ -386,9 +386,14 @@ class Arrivals:
         mailbox_no = self._mailbox(device, said.role)
         self._concern(arrival_no, directive_no, mailbox_no)
         was = said.was if said.was in STORE_RANK else State.PENDING
-        if mailbox_no is None or not deliveries.note_withdrawn(
-            self._connection, directive_no, mailbox_no, was
-        ):
+        if mailbox_no is None:
+            self._mark(arrival_no, "stray")
+            return
+        if not deliveries.exists(self._connection, directive_no, mailbox_no):
+            adoption.count_in(
+                self._connection, directive_no, mailbox_no, at=self._at, new_id=self._new_id
+            )
+        if not deliveries.note_withdrawn(self._connection, directive_no, mailbox_no, was):
             self._mark(arrival_no, "stray")
 
     def _reply(self, device: Device, said: Reply, arrival_no: int) -> None:

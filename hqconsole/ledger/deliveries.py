@@ -33,6 +33,8 @@ STATE_CODES: dict[State, int] = {state: code for code, state in enumerate(STATE_
 PENDING = STATE_CODES[State.PENDING]
 
 
+_ENDED_BY_HQ = "('expired', 'cancelled', 'superseded')"
+
 ARRIVED_LATE = 1
 """Bit of `delivery.late`: said in time, and heard after HQ had closed it."""
 DONE_AFTER_DUE = 2
@@ -94,7 +96,8 @@ def move(
         due_at: Given the directive's due moment as it is kept: when that is for this store.
     """
     row = connection.execute(
-        f"SELECT delivery.state, needs, changed_at, mix = {_MIX}, due, delivery.open FROM delivery"
+        f"SELECT delivery.state, needs, changed_at, mix = {_MIX}, due, delivery.open,"
+        f" CASE WHEN directive.state IN {_ENDED_BY_HQ} THEN closed_at END FROM delivery"
         " JOIN directive ON directive.no = directive_no"
         " WHERE directive_no = ? AND mailbox_no = ?",
         (directive_no, mailbox_no),
@@ -105,6 +108,10 @@ def move(
     state, needs = STATE_OF[row[0]], Needs(row[1])
     closed_at = row[2] if state in CLOSED_BY_HQ else None
     verdict = judge_receipt(state, said, said_at=said_at, closed_at=closed_at, needs=needs)
+    if verdict is Verdict.MOVES and row[6] is not None:
+        # A store that could not had closed it by itself. In whatever order its words arrive, what
+        # counts is whether they were said before HQ ended the directive.
+        verdict = Verdict.MOVES_LATE if said_at <= row[6] else Verdict.TOO_LATE
     if verdict in {Verdict.NOTHING, Verdict.TOO_LATE}:
         return Moved(verdict, state)
     late = ARRIVED_LATE if verdict is Verdict.MOVES_LATE else 0
@@ -250,10 +257,13 @@ def answer(
 ) -> Answer | None:
     """What HQ knows of work that a device is unsure about; None when HQ does not know it at all."""
     directive = connection.execute(
-        "SELECT no, adopted_at IS NOT NULL, EXISTS"
-        " (SELECT 1 FROM planned WHERE directive_no = directive.no)"
+        "SELECT no, adopted_at IS NOT NULL OR EXISTS"
+        " (SELECT 1 FROM wave CROSS JOIN planned ON planned.directive_no = wave.directive_no"
+        " AND planned.wave_no = wave.no AND planned.mailbox_no ="
+        " (SELECT mailbox.no FROM mailbox WHERE store_no = ? AND role = ?)"
+        " WHERE wave.directive_no = directive.no)"
         " FROM directive WHERE id = ? AND issued_at > 0",
-        (work.directive,),
+        (store_no, work.role, work.directive),
     ).fetchone()
     if directive is None:
         return None
@@ -266,8 +276,7 @@ def answer(
     if row is None:
         # An adopted directive's audience is put together from those who have it; and who has what
         # is only planned for it knows more of it than an older copy of the ledger.
-        may_be = directive[1] or directive[2]
-        return None if may_be and work.role in roles else Answer(work=work, verdict="gone")
+        return None if directive[1] and work.role in roles else Answer(work=work, verdict="gone")
     _require_mix(row[2])
     if not row[1]:
         return Answer(work=work, verdict="gone", state=STATE_OF[row[0]])

@@ -371,27 +371,34 @@ def find(connection: sqlite3.Connection, text: str) -> int:
     return int(found[0][0])
 
 
-def expire_due(
+EXPIRING = (
+    f"SELECT no FROM directive WHERE state IN {LIVE_STATES} AND expires_at IS NOT NULL"
+    " AND expires_at <= ? ORDER BY expires_at LIMIT ?"
+)
+
+
+def expiring(connection: sqlite3.Connection, at: float, *, most: int) -> list[int]:
+    """Those whose time is over and that are not expired yet, the longest over first."""
+    return [no for (no,) in connection.execute(EXPIRING, (at, most))]
+
+
+def expire(
     connection: sqlite3.Connection,
+    directive_no: int,
     *,
     organisation: Callable[[], Organisation],
     at: float,
     new_id: NewId,
-) -> int:
-    """Close every directive whose time is over. Returns how many that were."""
-    over = connection.execute(
-        f"SELECT no, id FROM directive WHERE state IN {LIVE_STATES} AND expires_at IS NOT NULL"
-        " AND expires_at <= ? ORDER BY expires_at LIMIT 100",
-        (at,),
-    ).fetchall()
-    for directive_no, directive_id in over:
-        steps.move(connection, directive_no, Action.EXPIRE, at=at)
-        if deliveries.close_open(connection, directive_no, State.EXPIRED, at=at):
-            change = StateChange(directive=directive_id, state=State.EXPIRED, changed_at=at)
-            doc_no = channels.add_doc(connection, "state", encode_data(change))
-            uses = reach.cover_of_audience(connection, directive_no, organisation())
-            channels.append(connection, uses, doc_no, at=at, new_id=new_id)
-    return len(over)
+) -> None:
+    """Close a directive whose time is over."""
+    steps.move(connection, directive_no, Action.EXPIRE, at=at)
+    if deliveries.close_open(connection, directive_no, State.EXPIRED, at=at):
+        change = StateChange(
+            directive=id_of(connection, directive_no), state=State.EXPIRED, changed_at=at
+        )
+        doc_no = channels.add_doc(connection, "state", encode_data(change))
+        uses = reach.cover_of_audience(connection, directive_no, organisation())
+        channels.append(connection, uses, doc_no, at=at, new_id=new_id)
 
 
 NEXT_EXPIRY = (
@@ -420,6 +427,12 @@ def tell_siblings(
     change = StateChange(directive=directive_id, state=state, changed_at=at, changed_by=by)
     doc_no = channels.add_doc(connection, "state", encode_data(change))
     channels.append(connection, (Channel.of_store(store_id, role),), doc_no, at=at, new_id=new_id)
+
+
+def id_of(connection: sqlite3.Connection, directive_no: int) -> str:
+    """The id of a directive."""
+    row = connection.execute("SELECT id FROM directive WHERE no = ?", (directive_no,)).fetchone()
+    return str(row[0])
 
 
 def number_of(connection: sqlite3.Connection, directive_id: str) -> int | None:

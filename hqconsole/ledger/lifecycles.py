@@ -8,7 +8,7 @@ do what was asked before anybody comes here.
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from buswire.messages import Directive, Remind, StateChange, encode_data
@@ -22,15 +22,22 @@ from hqconsole.ledger.directives import NewId
 from hqconsole.lifecycle import LIVE, Action, DirectiveState
 from hqconsole.moments import due_at
 from hqconsole.organisation import Mailbox, Organisation
+from hqconsole.rollout import SETTLING_SECONDS
 
 APPROVE = "approve"
 REMIND = "remind"
-"""What `directive_step` calls these: a yes, after which the next step follows, and a reminder."""
+REWRITE = "rewrite"
+"""What `directive_step` calls these: a yes, after which the next step follows; a
+reminder; and that a draft has another text."""
 TO_LOOK_AT = "SELECT directive_no FROM plan WHERE look_at <= ? ORDER BY look_at LIMIT ?"
 NEXT_LOOK = "SELECT min(look_at) FROM plan WHERE look_at IS NOT NULL"
 LIVE_NOW = (
     "SELECT no FROM directive INDEXED BY directive_by_state WHERE state NOT IN"
     " ('denied', 'completed', 'superseded', 'cancelled', 'expired')"
+)
+TAKES_IN = (
+    "SELECT 1 FROM directive JOIN plan ON directive_no = no"
+    " WHERE no = ? AND continuous = 1 AND state = 'issued'"
 )
 _AT_ONCE = 50
 
@@ -58,8 +65,8 @@ def writers(connection: sqlite3.Connection, directive_no: int) -> set[str]:
     found = {
         by
         for (by,) in connection.execute(
-            "SELECT by FROM directive_step WHERE directive_no = ? AND action = ?",
-            (directive_no, Action.REVISE.value),
+            "SELECT by FROM directive_step WHERE directive_no = ? AND action IN (?, ?)",
+            (directive_no, Action.REVISE.value, REWRITE),
         )
     }
     return found | {author(connection, directive_no).name}
@@ -169,8 +176,9 @@ def reschedule(
         connection: With a write transaction open.
         directive_no: Which.
         starts: The moment as it is kept.
-        parts: Label, time and mailbox numbers of each wave; None for the numbers keeps its waves
-            as they are, and the first of them has that time.
+        parts: Label, time and mailbox numbers of each wave; one part with None for the numbers
+            keeps its waves, and the first of them has that time. Those that only stood for time
+            zones are one then.
         by: Who does it.
         at: Unix time.
 
@@ -183,8 +191,22 @@ def reschedule(
         frozenset({DirectiveState.DRAFT, DirectiveState.WAITING, DirectiveState.SCHEDULED}),
         "it has its time no longer before it",
     )
+    expires_at, gate = connection.execute(
+        "SELECT expires_at, gate FROM directive JOIN plan ON directive_no = no WHERE no = ?",
+        (directive_no,),
+    ).fetchone()
+    if expires_at is not None and max(part[1] for part in parts) >= expires_at:
+        raise HqError("it would expire before it goes out", hint="give it an earlier time")
+    if gate is not None and parts[0][2] is not None:
+        raise HqError(
+            "it goes out in waves, and those cannot go by each store's own clock",
+            hint="leave --local out",
+        )
     steps.record(connection, directive_no, Action.SCHEDULE, state, at=at, by=by, note=starts)
     connection.execute("UPDATE plan SET starts = ? WHERE directive_no = ?", (starts, directive_no))
+    if parts[0][2] is None and gate is None:
+        by_zone = planned_by_zone(connection, directive_no)
+        parts = [(parts[0][0], parts[0][1], [no for there in by_zone.values() for no in there])]
     if parts[0][2] is None:
         connection.execute(
             "UPDATE wave SET not_before = ? WHERE directive_no = ? AND no = 1",
@@ -230,10 +252,14 @@ def remove(
     at: float,
     new_id: NewId,
 ) -> int:
-    """Count these mailboxes no longer, and tell their stores. Returns how many were open."""
+    """Count these mailboxes no longer, and tell their stores. Returns how many were open.
+
+    Those that a later wave would have reached do not get it.
+    """
     (directive_id,) = connection.execute(
         "SELECT id FROM directive WHERE no = ?", (directive_no,)
     ).fetchone()
+    state = steps.state_of(connection, directive_no)
     removed = 0
     change = StateChange(directive=directive_id, state=State.REMOVED, changed_at=at, changed_by=by)
     doc_no = None
@@ -243,19 +269,24 @@ def remove(
             " WHERE store.id = ? AND role = ?",
             mailbox,
         ).fetchone()
-        if row is None or not deliveries.remove(connection, directive_no, row[0], at=at):
+        if row is None:
             continue
+        unheard = state in LIVE and waves.take(connection, directive_no, [row[0]])
+        if not deliveries.remove(connection, directive_no, row[0], at=at):
+            continue
+        removed += 1
+        if unheard:
+            continue  # a later wave would have brought it there
         if doc_no is None:
             doc_no = channels.add_doc(connection, "state", encode_data(change))
         place = Channel.of_store(mailbox.store, mailbox.role)
         channels.append(connection, (place,), doc_no, at=at, new_id=new_id)
-        removed += 1
     if removed:
         steps.record(
             connection,
             directive_no,
             "remove",
-            steps.state_of(connection, directive_no),
+            state,
             at=at,
             by=by,
             note=f"{removed:,} mailboxes" + (f": {reason}" if reason else ""),
@@ -285,7 +316,7 @@ def remind(
         " WHERE directive_no = directive.no AND action = ?), id FROM directive WHERE no = ?",
         (REMIND, directive_no),
     ).fetchone()
-    if last_at is not None and at < last_at + SPACING_SECONDS:
+    if last_at is not None and last_at <= at < last_at + SPACING_SECONDS:
         raise HqError(
             f"all were reminded {at - last_at:.0f} seconds ago",
             hint=f"no oftener than every {SPACING_SECONDS / 60:g} minutes",
@@ -300,6 +331,8 @@ def remind(
         )
         if organisation.has(mailbox := Mailbox(store_id, role))
     }
+    if not waiting:
+        return 0
     record = Remind(directive=directive_id, text=text, reminded_at=at, reminded_by=by)
     doc_no = channels.add_doc(connection, "remind", encode_data(record))
     uses = [use.channel for use in cover(waiting, organisation)]
@@ -368,14 +401,10 @@ def unfinished(connection: sqlite3.Connection) -> list[int]:
     return sorted(no for (no,) in connection.execute(LIVE_NOW))
 
 
-def continuous(connection: sqlite3.Connection) -> list[int]:
-    """Those that take in stores that join."""
+def taking_in(connection: sqlite3.Connection, numbers: Iterable[int]) -> list[int]:
+    """Those of them that take in stores that join, once all of their own audience has it."""
     return [
-        no
-        for (no,) in connection.execute(
-            "SELECT no FROM directive JOIN plan ON directive_no = no"
-            " WHERE continuous = 1 AND state = 'issued'"
-        )
+        no for no in sorted(numbers) if connection.execute(TAKES_IN, (no,)).fetchone() is not None
     ]
 
 
@@ -386,6 +415,8 @@ def look(
     at: float,
     new_id: NewId,
     organisation: Callable[[], Organisation],
+    heard_since: float = 0.0,
+    whole: bool = True,
 ) -> None:
     """Do what is due with a directive, and set when to look at it again. Idempotent.
 
@@ -395,30 +426,53 @@ def look(
         at: Unix time.
         new_id: A random 128-bit id in hex.
         organisation: Today's.
+        heard_since: Since when stores can be heard: see `rollout.judge`.
+        whole: Whether also at what only time can change, which takes longer: not needed when a
+            store said something.
     """
-    state, escalate, is_continuous, look_at = connection.execute(
-        "SELECT state, escalate, continuous, look_at FROM directive"
+    state, escalate, is_continuous, expires_at = connection.execute(
+        "SELECT state, escalate, continuous, expires_at FROM directive"
         " LEFT JOIN plan ON directive_no = no WHERE no = ?",
         (directive_no,),
     ).fetchone()
     again_at: list[float | None] = []
+    if state == DirectiveState.SCHEDULED and expires_at is not None and expires_at <= at:
+        note = "before it went out"
+        state = steps.move(connection, directive_no, Action.EXPIRE, at=at, note=note)
     if state in {DirectiveState.SCHEDULED, DirectiveState.ROLLING}:
         again_at.append(
-            waves.advance(connection, directive_no, at=at, new_id=new_id, organisation=organisation)
+            waves.advance(
+                connection,
+                directive_no,
+                at=at,
+                new_id=new_id,
+                organisation=organisation,
+                heard_since=heard_since,
+            )
         )
-        state = steps.state_of(connection, directive_no)
+        was, state = state, steps.state_of(connection, directive_no)
+        whole = whole or state != was
     finished = not is_continuous and not deliveries.any_open(connection, directive_no)
     if state == DirectiveState.ISSUED and finished:
         state = steps.move(connection, directive_no, Action.COMPLETE, at=at)
-    if state in LIVE and escalate not in {None, "[]"}:
-        again_at.append(_escalate(connection, directive_no, json.loads(escalate), at))
-    next_at = min((one for one in again_at if one is not None), default=None)
-    if next_at != look_at:
-        waves.look_again(connection, directive_no, next_at)
+    if not whole:
+        again_at.append(waves.next_look(connection, directive_no))
+    elif state in LIVE and escalate not in {None, "[]"}:
+        again_at.append(
+            _escalate(connection, directive_no, json.loads(escalate), at, heard_since=heard_since)
+        )
+    waves.look_again(
+        connection, directive_no, min((one for one in again_at if one is not None), default=None)
+    )
 
 
 def _escalate(
-    connection: sqlite3.Connection, directive_no: int, rules: Sequence[dict[str, float]], at: float
+    connection: sqlite3.Connection,
+    directive_no: int,
+    rules: Sequence[dict[str, float]],
+    at: float,
+    *,
+    heard_since: float,
 ) -> float | None:
     """Tell of what is late, once for each rule and time zone; when the next is to be told.
 
@@ -429,6 +483,8 @@ def _escalate(
     ).fetchone()
     if due is None:
         return None
+    if at < heard_since + SETTLING_SECONDS:
+        return heard_since + SETTLING_SECONDS
     again_at: list[float] = []
     for zone, region, count in connection.execute(
         "SELECT timezone, region, count(*) FROM delivery"

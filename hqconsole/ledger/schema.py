@@ -444,10 +444,16 @@ CREATE VIRTUAL TABLE search_words USING fts5 (title, text, content = '', tokeniz
 CREATE INDEX doc_decisions ON doc (no) WHERE kind IN ('cancel', 'remind');
 """
 
+_PACES = """
+-- Up to when the time of its rate limit is used up: see `rollout.Pace`.
+ALTER TABLE plan ADD COLUMN rate_used_until REAL;
+"""
+
 MIGRATIONS = (
     Migration("first tables", _FIRST),
     Migration("identities", _IDENTITIES),
     Migration("sums", _SUMS, sums=("doc", "channel", "channel_log")),
     Migration("lifecycles of directives", _LIFECYCLES),
     Migration("full-text search", _SEARCH),
+    Migration("paces of rollouts", _PACES),
 )

@@ -12,6 +12,8 @@ from hqconsole.lifecycle import UNFINISHED, Action, DirectiveState, moved, words
 
 LIVE_STATES = "('rolling', 'paused', 'issued')"
 """`lifecycle.LIVE` for a query; `test_steps` holds the two equal."""
+ADOPT = "adopt"
+"""What `directive_step` calls it that a directive came back from the stores."""
 _ENDS = frozenset(DirectiveState) - UNFINISHED
 
 

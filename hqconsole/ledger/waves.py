@@ -17,18 +17,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from buswire.messages import Directive
 from buswire.states import CLOSED_BY_HQ, Needs, State, is_open
 from buswire.topics import Channel
 from hqconsole.audience import Mailbox, Organisation, cover
+from hqconsole.errors import HqError
 from hqconsole.ledger import channels, deliveries, directives, evidence, reach, steps, withdrawing
 from hqconsole.ledger.deliveries import STATE_CODES, STATE_OF
 from hqconsole.ledger.directives import NewId
 from hqconsole.lifecycle import UNSENT, Action, DirectiveState
-from hqconsole.rollout import Gate, Progress, Verdict, judge, next_share_at, share
+from hqconsole.rollout import Gate, Pace, Progress, Verdict, judge
 
-SLICE_SECONDS = 10.0
-"""Under a rate limit a wave goes out in slices, no oftener than this."""
+PLANNED_IN = (
+    "SELECT wave.no FROM wave CROSS JOIN planned ON planned.directive_no = wave.directive_no"
+    " AND planned.wave_no = wave.no AND planned.mailbox_no = ?2 WHERE wave.directive_no = ?1"
+)
 _REASONS_NAMED = 3
 _GOING = UNSENT | {DirectiveState.ROLLING}
 _NEXT_WAVE = (
@@ -55,13 +57,10 @@ def take(
 ) -> int:
     """Make deliveries of these mailboxes, as far as they are planned. Returns how many were."""
     if wave_no is None:
-        wanted = set(mailbox_nos)
         found = [
-            row
-            for row in connection.execute(
-                "SELECT mailbox_no, wave_no FROM planned WHERE directive_no = ?", (directive_no,)
-            )
-            if row[0] in wanted
+            (number, wave)
+            for number in mailbox_nos
+            for (wave,) in connection.execute(PLANNED_IN, (directive_no, number))
         ]
     else:
         found = [(number, wave_no) for number in mailbox_nos]
@@ -77,49 +76,6 @@ def take(
     return len(found)
 
 
-def take_over(
-    connection: sqlite3.Connection,
-    directive_no: int,
-    mailbox_nos: Sequence[int],
-    doc_no: int,
-    document: Directive,
-    *,
-    at: float,
-) -> None:
-    """A directive that is only planned here has been sent: stores have it. Go on from there.
-
-    Args:
-        connection: With a write transaction open.
-        directive_no: Which.
-        mailbox_nos: Who has it, or was meant to have it by its document.
-        doc_no: The document as it was sent.
-        document: The same, read.
-        at: Unix time.
-    """
-    row = directives.row_of(document) | {"doc_no": doc_no}
-    connection.execute(
-        f"UPDATE directive SET {', '.join(f'{name} = ?' for name in row)} WHERE no = ?",
-        (*row.values(), directive_no),
-    )
-    take(connection, directive_no, mailbox_nos)
-    state = steps.state_of(connection, directive_no)
-    if state in UNSENT:
-        more = is_planned(connection, directive_no)
-        state = DirectiveState.ROLLING if more else DirectiveState.ISSUED
-        connection.execute(
-            "UPDATE directive SET state = ?, closed_at = NULL WHERE no = ?",
-            (state.value, directive_no),
-        )
-        connection.execute(
-            "UPDATE wave SET began_at = coalesce(began_at, ?1), sent_at = ?1"
-            " WHERE directive_no = ?2 AND NOT EXISTS (SELECT 1 FROM planned"
-            " WHERE planned.directive_no = ?2 AND planned.wave_no = wave.no)",
-            (at, directive_no),
-        )
-        look_again(connection, directive_no, at)
-    steps.record(connection, directive_no, "adopt", state, at=at)
-
-
 def is_planned(connection: sqlite3.Connection, directive_no: int) -> bool:
     """Whether somebody is still to get it."""
     row = connection.execute(
@@ -131,6 +87,14 @@ def is_planned(connection: sqlite3.Connection, directive_no: int) -> bool:
 def look_again(connection: sqlite3.Connection, directive_no: int, at: float | None) -> None:
     """Set when the hub is to look at it; None for never, unless something happens."""
     connection.execute("UPDATE plan SET look_at = ? WHERE directive_no = ?", (at, directive_no))
+
+
+def next_look(connection: sqlite3.Connection, directive_no: int) -> float | None:
+    """When the hub is to look at it, in Unix time."""
+    row = connection.execute(
+        "SELECT look_at FROM plan WHERE directive_no = ?", (directive_no,)
+    ).fetchone()
+    return None if row is None else row[0]
 
 
 def begin(
@@ -161,7 +125,15 @@ def begin(
 
     Raises:
         LifecycleError: It is neither.
+        HqError: Its time was over meanwhile.
     """
+    (expires_at,) = connection.execute(
+        "SELECT expires_at FROM directive WHERE no = ?", (directive_no,)
+    ).fetchone()
+    if expires_at is not None and expires_at <= at:
+        raise HqError(
+            "its time was over before it could go out", hint="hq cancel ID, and write it anew"
+        )
     row = _next_wave(connection, directive_no)
     assert row is not None  # `directives.write` takes at least one
     if row.not_before is not None and row.not_before > at:
@@ -180,6 +152,7 @@ def begin(
         note=note,
         digest=digest,
     )
+    look_again(connection, directive_no, at)  # the hub knows when the next of it is due
     return steps.state_of(connection, directive_no)
 
 
@@ -194,6 +167,7 @@ def advance(
     note: str = "",
     digest: str = "",
     past_gate: bool = False,
+    heard_since: float = 0.0,
 ) -> float | None:
     """Send what may go by now of a directive that nothing holds back; pause it if it must not.
 
@@ -207,17 +181,20 @@ def advance(
         note: For its history.
         digest: Of what was approved.
         past_gate: Send the next wave whatever the one before shows: an operator says so.
+        heard_since: Since when stores can be heard: see `rollout.judge`.
 
     Returns:
         When to call it again, if nothing else happens.
     """
-    gate, rate = _plan(connection, directive_no)
+    gate, pace = _plan(connection, directive_no)
     state = steps.state_of(connection, directive_no)
     while state in _GOING and (wave := _next_wave(connection, directive_no)):
         if wave.not_before is not None and wave.not_before > at:
             return wave.not_before
         if wave.began_at is None and gate is not None and wave.no > 1 and not past_gate:
-            judged = judge(gate, progress(connection, directive_no, wave.no - 1), at)
+            judged = judge(
+                gate, progress(connection, directive_no, wave.no - 1), at, heard_since=heard_since
+            )
             if judged.verdict is Verdict.WAIT:
                 return judged.look_at
             if judged.verdict is Verdict.SHUT:
@@ -226,7 +203,7 @@ def advance(
                 return None
         past_gate = False
         more_at = _send(
-            connection, directive_no, wave, rate, at=at, new_id=new_id, organisation=organisation
+            connection, directive_no, wave, pace, at=at, new_id=new_id, organisation=organisation
         )
         last = more_at is None and _next_wave(connection, directive_no) is None
         action = Action.ISSUE if last else Action.ROLL
@@ -249,39 +226,40 @@ def _next_wave(connection: sqlite3.Connection, directive_no: int) -> _Next | Non
     return None if row is None else _Next(*row)
 
 
-def _plan(connection: sqlite3.Connection, directive_no: int) -> tuple[Gate | None, float | None]:
+def _plan(connection: sqlite3.Connection, directive_no: int) -> tuple[Gate | None, Pace | None]:
     gate, rate = connection.execute(
         "SELECT gate, rate_per_hour FROM plan WHERE directive_no = ?", (directive_no,)
     ).fetchone()
-    return None if gate is None else Gate.from_json(gate), rate
+    return None if gate is None else Gate.from_json(gate), None if rate is None else Pace(rate)
 
 
 def _send(
     connection: sqlite3.Connection,
     directive_no: int,
     wave: _Next,
-    rate_per_hour: float | None,
+    pace: Pace | None,
     *,
     at: float,
     new_id: NewId,
     organisation: Callable[[], Organisation],
 ) -> float | None:
     """Send as much of a wave as may go; when the next slice may, or None when all of it went."""
-    began_at = at if wave.began_at is None else wave.began_at
     (left,) = connection.execute(
         "SELECT count(*) FROM planned WHERE directive_no = ? AND wave_no = ?",
         (directive_no, wave.no),
     ).fetchone()
-    may = wave.mailboxes
-    if rate_per_hour is not None:
-        may = share(rate_per_hour, wave.mailboxes, began_at, at)
-    sent = wave.mailboxes - left
+    may, start = left, at
+    if pace is not None:
+        (used_until,) = connection.execute(
+            "SELECT rate_used_until FROM plan WHERE directive_no = ?", (directive_no,)
+        ).fetchone()
+        may, start = pace.slice(used_until, at)
     numbers = [
         number
         for (number,) in connection.execute(
             "SELECT mailbox_no FROM planned WHERE directive_no = ? AND wave_no = ?"
             " ORDER BY mailbox_no LIMIT ?",
-            (directive_no, wave.no, max(0, may - sent)),
+            (directive_no, wave.no, may),
         )
     ]
     all_of_it = len(numbers) == left
@@ -289,16 +267,19 @@ def _send(
         _put_out(
             connection, directive_no, wave.no, numbers, at=at, new_id=new_id, there=organisation()
         )
+    # Begun also where none of it may go yet: its gate is not asked again.
     connection.execute(
-        "UPDATE wave SET began_at = ?, sent_at = ? WHERE directive_no = ? AND no = ?",
-        (began_at, at if all_of_it else None, directive_no, wave.no),
+        "UPDATE wave SET began_at = coalesce(began_at, ?), sent_at = ?"
+        " WHERE directive_no = ? AND no = ?",
+        (at, at if all_of_it else None, directive_no, wave.no),
     )
-    if all_of_it:
+    if pace is None:
         return None
-    assert rate_per_hour is not None  # without a limit all of it goes
-    return next_share_at(
-        rate_per_hour, sent + len(numbers), began_at, at=at, slice_seconds=SLICE_SECONDS
+    used_until = pace.used_until(start, len(numbers))
+    connection.execute(
+        "UPDATE plan SET rate_used_until = ? WHERE directive_no = ?", (used_until, directive_no)
     )
+    return None if all_of_it else pace.next_at(used_until)
 
 
 def _put_out(
@@ -325,12 +306,14 @@ def _put_out(
         doc_no = directives.sent_document(
             connection, directive_no, at=at, uses=uses, in_parts=bool(in_parts)
         )
-    elif len(uses) > 1 and not in_parts:
-        # Who has it drops it by its id, so the last of it may go where all of it would.
+    elif len(uses) > 1 and not in_parts and not _any_closed(connection, directive_no):
+        # Who has it drops it by its id, so the last of it may go where all of it would. But a
+        # device that was set up after the work was closed does not know it, and would show it.
         wide = reach.cover_of_audience(connection, directive_no, there)
-        if len(wide) < len(uses) and not _any_closed_by_hq(connection, directive_no):
+        if len(wide) < len(uses):
             uses = wide
     channels.append(connection, uses, doc_no, at=at, new_id=new_id)
+    look_again(connection, directive_no, at)  # they may be late at a time of their own
 
 
 def _mailboxes(
@@ -354,11 +337,9 @@ def _mailboxes(
     return found
 
 
-def _any_closed_by_hq(connection: sqlite3.Connection, directive_no: int) -> bool:
-    codes = ", ".join(str(STATE_CODES[state]) for state in CLOSED_BY_HQ)
+def _any_closed(connection: sqlite3.Connection, directive_no: int) -> bool:
     row = connection.execute(
-        f"SELECT 1 FROM delivery WHERE directive_no = ? AND state IN ({codes}) LIMIT 1",
-        (directive_no,),
+        "SELECT 1 FROM delivery WHERE directive_no = ? AND open = 0 LIMIT 1", (directive_no,)
     ).fetchone()
     return row is not None
 
@@ -386,6 +367,7 @@ def join(
     ).fetchone()
     uses = [Channel.of_store(*one) for one in _mailboxes(connection, new, organisation)]
     channels.append(connection, uses, doc_no, at=at, new_id=new_id)
+    look_again(connection, directive_no, at)  # they may be in a time zone of their own
     return len(new)
 
 
@@ -398,10 +380,8 @@ def pause(
         LifecycleError: Nothing of it is going out.
     """
     steps.move(connection, directive_no, Action.PAUSE, at=at, by=by, note=why)
-    connection.execute(
-        "UPDATE plan SET paused_why = ?, look_at = NULL WHERE directive_no = ?",
-        (why, directive_no),
-    )
+    connection.execute("UPDATE plan SET paused_why = ? WHERE directive_no = ?", (why, directive_no))
+    look_again(connection, directive_no, at)  # what is late is told of all the same
 
 
 def resume(
@@ -425,7 +405,7 @@ def resume(
     ).fetchone() or ("",)
     steps.move(connection, directive_no, Action.RESUME, at=at, by=by)
     connection.execute("UPDATE plan SET paused_why = '' WHERE directive_no = ?", (directive_no,))
-    look_at = advance(
+    advance(
         connection,
         directive_no,
         at=at,
@@ -433,12 +413,14 @@ def resume(
         organisation=organisation,
         past_gate=not paused_by,
     )
-    look_again(connection, directive_no, look_at)
+    look_again(connection, directive_no, at)
     return steps.state_of(connection, directive_no)
 
 
 def stop(connection: sqlite3.Connection, directive_no: int, *, at: float, by: str) -> int:
     """Send it to nobody else; who has it keeps it. Returns how many will not get it.
+
+    Nobody who joins gets it either: it is continuous no longer.
 
     Raises:
         LifecycleError: It is not going out.
@@ -447,6 +429,7 @@ def stop(connection: sqlite3.Connection, directive_no: int, *, at: float, by: st
         "SELECT count(*) FROM planned WHERE directive_no = ?", (directive_no,)
     ).fetchone()
     steps.move(connection, directive_no, Action.STOP, at=at, by=by, note=f"{left:,} not sent")
+    connection.execute("UPDATE plan SET continuous = 0 WHERE directive_no = ?", (directive_no,))
     look_again(connection, directive_no, at)
     return int(left)
 

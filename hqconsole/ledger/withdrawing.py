@@ -11,10 +11,12 @@ from buswire.messages import HQ_KINDS, Cancel, decode_data, encode_data
 from buswire.states import State
 from hqconsole.ledger import channels, deliveries, reach, steps
 from hqconsole.ledger.deliveries import STATE_CODES
-from hqconsole.lifecycle import Action, DirectiveState
+from hqconsole.lifecycle import Action, DirectiveState, moved
 from hqconsole.organisation import Mailbox, Organisation
 
 NewId = Callable[[], str]
+
+WITHDRAWN = frozenset({DirectiveState.CANCELLED, DirectiveState.SUPERSEDED})
 
 
 def cancel(
@@ -43,9 +45,11 @@ def cancel(
     Raises:
         LifecycleError: It is withdrawn already.
     """
-    (directive_id,) = connection.execute(
-        "SELECT id FROM directive WHERE no = ?", (directive_no,)
+    directive_id, state = connection.execute(
+        "SELECT id, state FROM directive WHERE no = ?", (directive_no,)
     ).fetchone()
+    # A withdrawal is for ever: it is not written before it is sure that it can be.
+    moved(DirectiveState(state), Action.SUPERSEDE if superseded_by else Action.CANCEL)
     document = Cancel(
         directive=directive_id,
         reason=reason,
@@ -83,11 +87,15 @@ def carry_out(
     at: float,
     new_id: NewId,
 ) -> int:
-    """Let a withdrawal that is kept take effect on a directive that is here."""
+    """Let a withdrawal that is kept take effect on a directive that is here.
+
+    One that is withdrawn already stays as it is; deliveries that came to light since are closed.
+    """
     action = Action.SUPERSEDE if document.superseded_by else Action.CANCEL
-    steps.move(
-        connection, directive_no, action, at=at, by=document.cancelled_by, note=document.reason
-    )
+    if steps.state_of(connection, directive_no) not in WITHDRAWN:
+        steps.move(
+            connection, directive_no, action, at=at, by=document.cancelled_by, note=document.reason
+        )
     if document.superseded_by:
         connection.execute(
             "UPDATE directive SET superseded_by_no = (SELECT no FROM directive WHERE id = ?)"
@@ -114,7 +122,7 @@ def withdraw_the_former(
         " JOIN directive AS former ON former.no = directive.supersedes_no WHERE directive.no = ?",
         (directive_no,),
     ).fetchone()
-    if row is None or row[3] in {DirectiveState.SUPERSEDED, DirectiveState.CANCELLED}:
+    if row is None or row[3] in WITHDRAWN:
         return
     directive_id, former_no, by, _ = row
     cancel(
@@ -129,18 +137,24 @@ def withdraw_the_former(
     )
 
 
+def require_withdrawn(connection: sqlite3.Connection, directive_no: int) -> None:
+    """Make sure that there is something to be undone.
+
+    Raises:
+        HqError: It is not withdrawn.
+    """
+    steps.require(
+        connection, directive_no, WITHDRAWN, "only what was withdrawn is there to be undone"
+    )
+
+
 def done_before(connection: sqlite3.Connection, directive_no: int) -> set[Mailbox]:
     """Who had done a directive before it was withdrawn, and may have something to undo.
 
     Raises:
         HqError: It is not withdrawn.
     """
-    steps.require(
-        connection,
-        directive_no,
-        frozenset({DirectiveState.CANCELLED, DirectiveState.SUPERSEDED}),
-        "only what was withdrawn is there to be undone",
-    )
+    require_withdrawn(connection, directive_no)
     done = STATE_CODES[State.DONE]
     return {
         Mailbox(*row)
