@@ -25,6 +25,7 @@ def planned_settings(
     brokers: Sequence[str] | None = None,
     root: str | None = None,
     hook: str | None = None,
+    language: str | None = None,
 ) -> dict[str, Any]:
     """The settings that a home would have with these; what is None stays as it is.
 
@@ -40,6 +41,8 @@ def planned_settings(
     named: dict[str, Any] = {"store": identity.store, "device": identity.device}
     if roles is not None:
         named["roles"] = list(roles)
+    if language is not None:
+        named["language"] = language
     settings = parse_settings(named)
     given = as_toml(
         replace(
@@ -58,7 +61,13 @@ def planned_settings(
                 f"{home} is the home of {there.identity}, not of {settings.identity}",
                 hint="name another place with --home, or move that folder away",
             )
-        given = _merged(old, given, roles=roles is not None, brokers=bool(brokers))
+        given = _merged(
+            old,
+            given,
+            language=language is not None,
+            roles=roles is not None,
+            brokers=bool(brokers),
+        )
         if root is not None:
             given["link"] = {**given.get("link", {}), "root": root}
     parse_settings(given)
@@ -93,11 +102,11 @@ def save_settings(home: Path, settings: dict[str, Any]) -> None:
 
 
 def _merged(
-    old: dict[str, Any], given: dict[str, Any], *, roles: bool, brokers: bool
+    old: dict[str, Any], given: dict[str, Any], *, roles: bool, brokers: bool, language: bool
 ) -> dict[str, Any]:
     merged = dict(old)
-    for name, wanted in (("roles", roles), ("brokers", brokers)):
-        if wanted:
+    for name, wanted in (("roles", roles), ("brokers", brokers), ("language", language)):
+        if wanted and name in given:
             merged[name] = given[name]
     for table in ("hook", "link"):
         if table in given:

@@ -25,6 +25,7 @@ from storeagent.setup import make_device_home, planned_settings, save_settings
     help="mqtts://host:8883 or wss://host/mqtt; several are tried in random order.",
 )
 @click.option("--hook", metavar="COMMAND", help="A command that runs when work arrives.")
+@click.option("--language", metavar="TAG", help="What staff read, whatever the locale: en or zh.")
 @click.option("--root", metavar="TOPIC", help="The root of the topics, if not the default.")
 @home_option("agent")
 def init(
@@ -34,6 +35,7 @@ def init(
     roles: Sequence[str],
     brokers: Sequence[str],
     hook: str | None,
+    language: str | None,
     root: str | None,
     home: Path,
 ) -> None:
@@ -57,6 +59,7 @@ def init(
         brokers=brokers or None,
         root=root,
         hook=hook,
+        language=language,
     )
     home = make_device_home(home)
     save_settings(home, settings)

@@ -12,7 +12,7 @@ import click
 
 from buskit.cli import home_option, json_option
 from buskit.database import DatabaseError
-from buskit.terminal import Column, Sheet, ago, clock, narrate, printable
+from buskit.terminal import Column, Sheet, ago, narrate, printable
 from buswire.phrases import phrase, phrase_in, phrases
 from storeagent import wording
 from storeagent.api import Agent
@@ -161,10 +161,12 @@ def show(work: str, home: Path, as_json: bool) -> None:
         sheet.text("\n" + row["body"])
     if row["reasons"] and row["open"]:
         sheet.text("\n" + say(phrase("reasons to choose from, if it cannot be done:")))
-        for code, text in wording.reasons_of(row, speaker().language):
-            sheet.text(f"  {code}  {text}")
+        reasons = wording.reasons_of(row, speaker().language)
+        wide = max(len(code) for code, _ in reasons)
+        for code, text in reasons:
+            sheet.text(f"  {code:{wide}}  {text}")
     if steps := wording.next_steps(row):
-        narrate(say(phrase("next: {commands}", commands=" | ".join(steps))))
+        narrate(say(phrase("next: {commands}", commands=wording.joined(steps, say))))
 
 
 def _lines(
@@ -186,7 +188,9 @@ def _lines(
     if row["overdue"]:
         due = say(phrase("{due} (overdue)", due=due))
     forced = say(wording.moment_words(row["forced_from"], row["forced_at"], zone, now_at))
-    reminded = ""
+    issued = reminded = ""
+    if row["issued_at"]:
+        issued = say(wording.moment_words(None, row["issued_at"], zone, now_at))
     if row["reminded_at"]:
         reminded = say(wording.moment_words(None, row["reminded_at"], zone, now_at))
         if row["reminder"]:
@@ -205,7 +209,7 @@ def _lines(
         say(phrase_in("line", "kind")): say(wording.kind_words(row["kind"])),
         say(phrase_in("line", "needs")): say(wording.needs_words(row["needs"])),
         say(phrase_in("line", "from")): row["issued_by"],
-        say(phrase_in("line", "issued")): clock(row["issued_at"]) if row["issued_at"] else "",
+        say(phrase_in("line", "issued")): issued,
         say(phrase_in("line", "replaces")): other["supersedes"],
         say(phrase_in("line", "replaced by")): other["superseded_by"],
         say(phrase_in("line", "undoes")): other["undoes"],

@@ -90,6 +90,8 @@ def test_the_device_may_name_its_language(run: Run, home: Path) -> None:
     assert "没有待办" in run("inbox", "--home", str(home))[2]
     assert run("init", "--store", "S017", "--device", "till-1", "--hook", "bell")[0] == 0
     assert "没有待办" in run("inbox")[2], "a later init keeps it"
+    assert run("init", "--store", "S017", "--device", "till-1", "--language", "en")[0] == 0
+    assert "nothing to do" in run("inbox")[2]
     with pytest.raises(SettingsError) as refused:
         parse_settings({"store": "S", "device": "d", "language": "tlh"})
     assert "en, zh" in str(refused.value.hint)

@@ -219,12 +219,12 @@ def test_show_names_the_next_step_and_marks_nothing(run: Run, bench: Bench) -> N
     bench.take(ALL_ANY, bench.words.issue(1, reasons=REASONS))
     bench.take(ALL_ANY, bench.words.issue(2, needs=Needs.READ))
     _, out, err = run("show", "1")
-    assert "next: storeagent read 1 | storeagent start 1 | storeagent done 1" in err
-    assert "no-stock  no stock" in out
+    assert "next: storeagent read 1, storeagent start 1, storeagent done 1" in err
+    assert "  no-stock   no stock" in out
     assert "next: storeagent read 2\n" in run("show", "2")[2]
     assert bench.state(1) is State.DELIVERED
     run("start", "1")
-    assert "next: storeagent done 1 | storeagent cannot 1\n" in run("show", "1")[2]
+    assert "next: storeagent done 1, storeagent cannot 1\n" in run("show", "1")[2]
     run("done", "1")
     assert run("show", "1")[2] == ""
 
