@@ -272,11 +272,21 @@ def _plain(value: Any) -> str:
 
 def _padded(column: Column, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A column's title and cells, all of one width."""
-    cells = [column.title, *map(column.words, rows)]
-    width = max(map(display_width, cells))
+    cells = [column.title]
+    known: dict[str | bool | None, str] = {}  # a long list has few different regions and states
+    for row in rows:
+        value = row.get(column.key)
+        if value is not None and not isinstance(value, str | bool):
+            cells.append(column.words(row))
+            continue
+        if value not in known:
+            known[value] = column.words(row)
+        cells.append(known[value])
     if all(map(str.isascii, cells)):
+        width = max(map(len, cells))
         pad = str.rjust if column.right else str.ljust
         return [pad(cell, width) for cell in cells]
+    width = max(map(display_width, cells))
     return [_pad(cell, width, right=column.right) for cell in cells]
 
 
