@@ -2,7 +2,8 @@
 
 import json
 import sys
-from datetime import datetime
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -28,6 +29,7 @@ from storeagent.settings import HookSettings
 from storeagent.store_clock import StoreClock
 from tests.agent.device import Device
 from tests.agent.head_office import HeadOffice, Rang, Unlinked
+from tests.agent.processes import running_agent, set_up
 from tests.agent.words import ALL_ANY, STORE_ANY, Bench, directive, ids
 from tests.helpers.waiting import wait_until
 
@@ -345,3 +347,25 @@ def test_the_hook_is_told_which_event_it_is(tmp_path: Path) -> None:
     told = [json.loads(text) for _, text in runs]
     assert {one["directive"] for one in told} == {D1}
     assert [one["event"] for one in told] == ["arrival", "forced", "reminder"]
+
+
+def test_a_daemon_without_any_link_rings_the_hook(tmp_path: Path) -> None:
+    """The real process, no broker: a step that comes while it runs reaches the store's command."""
+    home, out = tmp_path / "till", tmp_path / "out"
+    set_up(home, 1)  # nobody listens there
+    due = datetime.fromtimestamp(time.time() + 2, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    with open_agent_database(database_path(home)) as database:
+        bench = Bench(database=database)
+        bench.now_at = time.time()
+        bench.take(ALL_ANY, bench.words.issue(1, due=due, remind=[_AT_DUE]))
+    with (home / "agent.toml").open("a") as file:
+        file.write(f'\n[hook]\ncommand = "echo $STOREBUS_EVENT >> {out}"\n')
+    with running_agent(home) as agent:
+        wait_until(
+            lambda: out.exists() and out.read_text().split() == ["arrival", "reminder"],
+            seconds=20,
+            what="the reminder",
+        )
+        agent.stop()
+    with open_agent_database(database_path(home)) as database:
+        assert Bench(database=database).row().reminded_at > 0
