@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +59,18 @@ class Office:
 
     def __init__(
         self,
-        home: Path,
+        home: Path | None,
         *,
         keys: MemoryKeys | None = None,
         limits: HubLimits | None = None,
+        at: float = AT,
         **timing: Any,
     ) -> None:
         self.ledger: Database = open_ledger(home, create=True)
+        """In memory where there is no home."""
         self.keys = keys or hq_keys()
         self.now = 1000.0
-        self.at = AT
+        self.at = at
         self.timing = DeskTiming(**timing)
         self.limits = limits
         self.confirms = False
@@ -100,9 +102,13 @@ class Office:
     # --- commands --------------------------------------------------------------------------------
 
     def roster(
-        self, *stores: str, region: str = "east", roles: Sequence[str] = ("manager",)
+        self,
+        *stores: str,
+        region: str = "east",
+        roles: Sequence[str] = ("manager",),
+        zones: Mapping[str, str] | None = None,
     ) -> None:
-        """Make the roster these stores."""
+        """Make the roster these stores, in UTC where no zone is said."""
         rows = [
             StoreRow(
                 store_id=store,
@@ -111,7 +117,7 @@ class Office:
                 region_name=region,
                 city="",
                 country="",
-                timezone="UTC",
+                timezone=(zones or {}).get(store, "UTC"),
                 roles=tuple(roles),
                 role_names=tuple(roles),
                 tags=(),
