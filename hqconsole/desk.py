@@ -34,7 +34,7 @@ from hqconsole.enrolling import IssueCertificate
 from hqconsole.hearing import Hearing
 from hqconsole.hellos import Hellos
 from hqconsole.keyring import HqKeys
-from hqconsole.ledger import channels, devices, forgotten, organisation
+from hqconsole.ledger import channels, devices, forgotten, organisation, search_index
 from hqconsole.ledger.arrivals import DEFECT
 from hqconsole.ledger.organisation import PresentOrganisation
 from hqconsole.ledger.progress import published_no, save_published_no
@@ -116,6 +116,7 @@ class Desk:
         self._saved_no = self._sure_no
         self._sent: deque[tuple[float, int]] = deque()
         self._heads_at = 0.0
+        self._index_at = 0.0
         self._nudge_at = 0.0
         self._want_at: float | None = None
         self._due_at: float | None = None
@@ -286,6 +287,7 @@ class Desk:
 
     def _do_what_is_due(self, batch: Batch) -> None:
         self._due_at = self._attendant.attend(batch)
+        self._index(batch)
         if self._notary.is_waited_for(self.ledger.connection):
             _ = batch.connection  # whatever opens the transaction has that attended to
         if not self._linked:
@@ -301,6 +303,14 @@ class Desk:
             self._nudge_at = batch.now + self.timing.nudge_seconds
             self._sweep(batch)
             self._nudge_late(batch)
+
+    def _index(self, batch: Batch) -> None:
+        """Index a piece of what was said for `hq search`, which does the rest if it comes first."""
+        if batch.now < self._index_at:
+            return
+        self._index_at = batch.now + self.timing.index_seconds
+        if search_index.behind(batch.reading):
+            search_index.catch_up(batch.connection)
 
     def _ask_for_forgotten(self, batch: Batch) -> None:
         """Make one device at a time send up what the ledger does not know and stores speak of.

@@ -14,8 +14,9 @@ from buswire.signing import PublicKey
 from buswire.topics import Identity
 from hqconsole.audience import Selector, select
 from hqconsole.desk import Desk, DeskTiming, Event, Heard, Linked, Tick, Unlinked
-from hqconsole.ledger import directives, enrolment, organisation, withdrawing
-from hqconsole.ledger.directives import Draft, Issued
+from hqconsole.ledger import directives, enrolment, organisation, waves, withdrawing
+from hqconsole.ledger.directives import Draft, Issued, Plan, Wave, Written
+from hqconsole.rollout import parts
 from hqconsole.store_row import StoreRow
 from tests.simulation.disks import Killed
 
@@ -254,6 +255,44 @@ class HeadOffice:
                     new_id=timeline.new_id,
                 )
             return issued, frozenset((one.store, one.role) for one in mailboxes)
+
+        return self.command(do)  # type: ignore[return-value]
+
+    def issue_in_parts(
+        self, draft: Draft, selector: Selector
+    ) -> tuple[Written, frozenset[tuple[str, str]]]:
+        """Write a directive down that goes out by itself, by and by."""
+        timeline = self.world.timeline
+        starts = [timeline.between(0.0, 12.0) for _ in range(3)]
+        rate = 3600.0 if timeline.chance(0.2) else None
+
+        def do() -> tuple[Written, frozenset[tuple[str, str]]]:
+            at = timeline.wall_clock()
+            with self.ledger.write() as connection:
+                present = organisation.organisation(connection)
+                mailboxes = select(selector, present)
+                first_store = min(one.store for one in mailboxes)
+                cut = parts(mailboxes, [first_store], [50.0])
+                written = directives.write(
+                    connection,
+                    draft,
+                    Plan(rate_per_hour=rate),
+                    [
+                        Wave(label, there, at + after)
+                        for (label, there), after in zip(cut, sorted(starts), strict=False)
+                    ],
+                    at=at,
+                    new_id=timeline.new_id,
+                )
+                waves.begin(
+                    connection,
+                    written.no,
+                    by="operator",
+                    at=at,
+                    new_id=timeline.new_id,
+                    organisation=lambda: present,
+                )
+            return written, frozenset((one.store, one.role) for one in mailboxes)
 
         return self.command(do)  # type: ignore[return-value]
 

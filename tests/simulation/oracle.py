@@ -168,6 +168,7 @@ class Oracle:
             *agreement.disagreements(self.world),
             *self._entries(),
             *self._directives(),
+            *self._withdrawals(),
             *self._states(),
         ]
 
@@ -217,7 +218,7 @@ class Oracle:
         for store, device, id_, kind, data in self.world.hq.ledger.connection.execute(
             f"SELECT store.id, device.name, arrival.id, arrival.kind, {DATA} FROM arrival"
             " JOIN device ON device.no = device_no JOIN store ON store.no = store_no"
-            " WHERE arrival.kind NOT IN ('original', 'trouble')"
+            " WHERE arrival.kind NOT IN ('original', 'trouble', 'withdrawn')"
         ):
             entry = self.world.journal.entries.get((Identity(store, device), id_.hex()))
             if entry is not None and entry.data != bytes(data):
@@ -252,10 +253,23 @@ class Oracle:
                 continue
             if issue.cancelled_at is not None and not issue.cancel_died and state != "cancelled":
                 yield f"directive {issue.id[:6]} was withdrawn and is {state}"
+            if state in {"scheduled", "rolling"}:
+                yield f"directive {issue.id[:6]} is {state} and all its times have come"
             if issue.cancelled_at is None and state == "cancelled":
                 yield f"nobody withdrew directive {issue.id[:6]}"
             if issue.draft.expires_at is not None and state == "issued":
                 yield f"directive {issue.id[:6]} did not expire"
+
+    def _withdrawals(self) -> Iterator[str]:
+        """Whoever says that it took a withdrawal took one that there is."""
+        for directive, store, device in self.world.hq.ledger.connection.execute(
+            f"SELECT json_extract({DATA}, '$.directive'), store.id, device.name FROM arrival"
+            " JOIN device ON device.no = device_no JOIN store ON store.no = store_no"
+            " WHERE arrival.kind = 'withdrawn' AND outcome IS NULL"
+        ):
+            issue = self.world.journal.directives.get(directive)
+            if device != STOLEN and (issue is None or issue.cancelled_at is None):
+                yield f"{store}.{device} took a withdrawal of {directive[:6]} that nobody made"
 
     def _states(self) -> Iterator[str]:
         """Where deliveries stand is what was said about them, no more and no less."""
@@ -301,14 +315,24 @@ class Oracle:
                 yield from self._audience(issue.id, issue.audience)
 
     def _audience(self, directive: str, audience: frozenset[tuple[str, str]]) -> Iterator[str]:
-        rows = self.world.hq.ledger.connection.execute(
-            "SELECT store.id, role FROM delivery JOIN directive ON directive.no = directive_no"
-            " JOIN mailbox ON mailbox.no = mailbox_no JOIN store ON store.no = store_no"
-            " WHERE directive.id = ?",
-            (directive,),
+        sent, planned = (
+            set(
+                self.world.hq.ledger.connection.execute(
+                    f"SELECT store.id, role FROM {table} JOIN directive ON directive.no ="
+                    " directive_no JOIN mailbox ON mailbox.no = mailbox_no"
+                    " JOIN store ON store.no = store_no WHERE directive.id = ?",
+                    (directive,),
+                )
+            )
+            for table in ("delivery", "planned")
         )
-        if audience - set(rows):
+        if audience - sent - planned:
             yield f"the audience of {directive[:6]} has lost mailboxes"
+        if sent & planned:
+            yield f"mailboxes of {directive[:6]} have it and are yet to get it"
+        over = "SELECT 1 FROM directive WHERE id = ? AND state IN ('cancelled', 'expired')"
+        if planned and not self.world.hq.ledger.connection.execute(over, (directive,)).fetchone():
+            yield f"{len(planned)} mailboxes never got {directive[:6]}"
 
     def _wipes(self) -> Iterator[str]:
         """When HQ had heard of entries that died, it says so."""

@@ -82,10 +82,13 @@ class Operators:
             expires_at=expires_at,
             issued_by="operator",
         )
+        in_parts = world.scenario.in_parts_share and random.random() < world.scenario.in_parts_share
         try:
-            issued, audience = world.hq.issue(draft, selector)
+            send = world.hq.issue_in_parts if in_parts else world.hq.issue
+            issued, audience = send(draft, selector)
         except AudienceError:
             return None
+        world.counts["directives issued in parts"] += bool(in_parts)
         world.counts["directives issued"] += 1
         world.counts["directives expired"] += expires_at is not None
         world.journal.directive(issued.id, draft, audience)

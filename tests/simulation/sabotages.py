@@ -26,7 +26,15 @@ from buswire.device import DeviceMachine, Listen
 from buswire.messages import Hello, Welcome
 from buswire.topics import Channel
 from hqconsole import gate, hellos, notary, runs
-from hqconsole.ledger import arrivals, devices, directives, forgotten, organisation
+from hqconsole.ledger import (
+    adoption,
+    arrivals,
+    devices,
+    directives,
+    forgotten,
+    organisation,
+    reach,
+)
 from hqconsole.ledger.opening import ledger_from_bytes
 from storeagent import hearing
 from storeagent.core import AgentCore
@@ -280,7 +288,7 @@ def todays_cover(patch: Patch) -> None:
         named = msgspec.json.decode(data)["audience"].get("channels", [])
         return tuple(Channel.parse(one) for one in named)
 
-    patch.setattr(directives, "_cover_of_audience", cover)
+    patch.setattr(reach, "cover_of_audience", cover)
 
 
 def raised_set_version(patch: Patch) -> None:
@@ -308,11 +316,17 @@ def told_adopted(patch: Patch) -> None:
 
     def add(connection: Any, *arguments: Any, **more: Any) -> bool:
         with pytest.MonkeyPatch.context() as briefly:
-            briefly.setattr(directives.channels, "append", lambda *_, **__: 0)
+            briefly.setattr(adoption.channels, "append", lambda *_, **__: 0)
             return real(connection, *arguments, **more)
 
-    real = directives.add_to_adopted
-    _replace(patch, directives.add_to_adopted, add)
+    real = adoption.count_in
+    _replace(patch, adoption.count_in, add)
+
+
+def left_where_it_was(patch: Patch) -> None:
+    """A hub goes on with the waves that the one before it began."""
+    patch.setattr("hqconsole.attending.lifecycles.unfinished", lambda _: [])
+    patch.setattr("hqconsole.attending.lifecycles.to_look_at", lambda *_: [])
 
 
 def wants_originals(patch: Patch) -> None:

@@ -27,6 +27,8 @@ class Scenario:
     """How long it takes on average until somebody at HQ, or in a store, does something."""
     withdrawn_share: float = 0.12
     """How much of what operators do is withdrawing; often the newest directive, at once."""
+    in_parts_share: float = 0.0
+    """How much of what is issued goes out later, in waves, or no faster than so many an hour."""
     captured: bool = False
     """Whether the broker is in wrong hands while there is trouble; `rates` name its deeds too."""
     reopens: bool = False
@@ -181,6 +183,23 @@ LEDGER_RESTORE = Scenario(
     at_least={"ledger put back, a new run": 40, "ledger put back, unnoticed": 40},
     reopens=True,
 )
+ROLLOUTS = Scenario(
+    "rollouts",
+    loss=0.05,
+    duplication=0.05,
+    delay_most_seconds=1.0,
+    rates={**_LEDGER, "hub_killed": 0.1, "cut": 0.05, "unplug": 0.05, "moved": 0.03},
+    at_least={
+        "directives issued in parts": 300,
+        "ledger put back, a new run": 30,
+        "ledger put back, unnoticed": 30,
+        "hub killed before a commit": 30,
+    },
+    stores=4,
+    issue_seconds=3.0,
+    in_parts_share=0.7,
+    reopens=True,
+)
 KEY_CHANGES = Scenario(
     "key changes",
     loss=0.05,
@@ -256,6 +275,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         CROSSINGS,
         OVERTAKING,
         LEDGER_RESTORE,
+        ROLLOUTS,
         KEY_CHANGES,
         CAPTURED_BROKER,
         EVERYTHING,

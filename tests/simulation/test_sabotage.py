@@ -53,6 +53,7 @@ CASES = (
     Case(sabotages.reported_losses, "device disasters", 50),
     Case(sabotages.wants_originals, "ledger restore", 2),
     Case(sabotages.forgotten_cancels, "ledger restore", 28),
+    Case(sabotages.left_where_it_was, "rollouts", 0),
     Case(sabotages.endless_nudges, "roster moves", 37),
     *(Case(unverified, "captured broker", 0) for unverified in sabotages.UNVERIFIED),
     Case(sabotages.bound_topic, "captured broker", 0),
