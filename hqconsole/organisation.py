@@ -4,7 +4,7 @@ Pure data with the counts that make choosing and covering quick. Knows nothing o
 channels or the ledger.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
@@ -68,16 +68,19 @@ class Organisation:
         regions: defaultdict[str, set[str]] = defaultdict(set)
         self._with_role: defaultdict[str, int] = defaultdict(int)
         self._with_role_in: defaultdict[tuple[str, str], int] = defaultdict(int)
-        tags: set[str] = set()
-        for store_id, (region, store_roles, store_tags) in self.stores.items():
+        # A chain has few different sets of roles and of tags.
+        alike: Counter[tuple[str, frozenset[str]]] = Counter()
+        for store_id, (region, store_roles, _) in self.stores.items():
             regions[region].add(store_id)
-            tags |= store_tags
-            for role in (ANY_ROLE, *(store_roles - {ANY_ROLE})):
-                self._with_role[role] += 1
-                self._with_role_in[region, role] += 1
+            alike[region, store_roles] += 1
+        for (region, store_roles), count in alike.items():
+            for role in store_roles | {ANY_ROLE}:
+                self._with_role[role] += count
+                self._with_role_in[region, role] += count
+        tags = frozenset().union(*{store.tags for store in self.stores.values()})
         self.regions: Mapping[str, set[str]] = dict(regions)
         self.roles = frozenset(self._with_role) | {ANY_ROLE}
-        self.tags = frozenset(tags)
+        self.tags: frozenset[str] = tags
 
     def cells(self, own: Collection[str] = OWN_COLUMNS) -> Mapping[str, Cells]:
         """Return what the roster says of each open store, for `--where`; read when first asked.

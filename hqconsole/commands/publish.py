@@ -31,7 +31,7 @@ from hqconsole.home import hub_state, new_id, read_hq_settings
 from hqconsole.ledger import audiences, directives, lifecycles, steps, store_views, withdrawing
 from hqconsole.ledger import waves as going_out
 from hqconsole.ledger.opening import open_ledger
-from hqconsole.ledger.organisation import organisation, timezones
+from hqconsole.ledger.organisation import PresentOrganisation, timezones
 from hqconsole.ledger.views import SHORT_ID, directive_id
 from hqconsole.lifecycle import DirectiveState
 from hqconsole.moments import Moment
@@ -159,7 +159,8 @@ def publish(
         continuous=continuous,
     )
     with open_ledger(home) as ledger:
-        publishing = _Publishing(ledger, wish, selector, supersedes, undo)
+        there_now = PresentOrganisation(ledger.connection)
+        publishing = _Publishing(ledger, there_now, wish, selector, supersedes, undo)
         with ledger.read() as connection:
             choice, composed = publishing.prepare(
                 connection,
@@ -167,7 +168,7 @@ def publish(
                 now=datetime.fromtimestamp(now_at, ZoneInfo(zone)),
                 zone=zone,
             )
-            there = organisation(connection)
+            there = publishing.there()
             unserved = store_views.unserved(connection, choice.mailboxes)
             cut = publishing.cut(connection, composed, choice, zone)
             replaced = publishing.replaced(connection)
@@ -223,6 +224,7 @@ class _Publishing:
     """One call of the command, with the ledger open."""
 
     ledger: Database
+    there: PresentOrganisation
     wish: Wish
     selector: Selector
     supersedes: str | None
@@ -232,7 +234,7 @@ class _Publishing:
         self, connection: sqlite3.Connection, *, by: str, now: datetime, zone: str
     ) -> tuple[Choice, Composed]:
         """Work out whom it is for and what goes out."""
-        wish, there = self.wish, organisation(connection)
+        wish, there = self.wish, self.there()
         former = undone = None
         if self.supersedes is not None:
             former = directives.find(connection, self.supersedes)
@@ -287,7 +289,7 @@ class _Publishing:
     ) -> dict[str, Any]:
         """Write it down, and let it go if nothing holds it back."""
         with self.ledger.write() as connection:
-            there = organisation(connection)
+            there = self.there()
             if composed.goes_at_once and not why and not as_draft:
                 issued = directives.issue(
                     connection,
@@ -298,13 +300,14 @@ class _Publishing:
                     new_id=new_id,
                     plan=composed.plan,
                 )
-                no, state = issued.no, DirectiveState.ISSUED
+                no, state, fingerprint = issued.no, DirectiveState.ISSUED, issued.digest
                 uses = [str(channel) for channel in issued.channels]
             else:
                 written = directives.write(
                     connection, composed.draft, composed.plan, cut, at=at, new_id=new_id
                 )
-                no, state, uses = written.no, DirectiveState.DRAFT, []
+                no, state, fingerprint = written.no, DirectiveState.DRAFT, written.digest
+                uses = []
                 if why and not as_draft:
                     lifecycles.submit(connection, no, by=operator(), why=why, at=at)
                     state = DirectiveState.WAITING
@@ -324,7 +327,7 @@ class _Publishing:
                 directive=whole_id,
                 title=composed.draft.title,
                 mailboxes=len(choice.mailboxes),
-                digest=digest(choice.mailboxes),
+                digest=fingerprint,
                 by=composed.draft.issued_by,
                 state=state.value,
             )

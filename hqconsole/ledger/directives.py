@@ -28,7 +28,7 @@ from buswire.topics import Channel
 from hqconsole.audience import Mailbox, Organisation, cover, digest
 from hqconsole.errors import HqError
 from hqconsole.ledger import channels, deliveries, reach, steps, withdrawing
-from hqconsole.ledger.organisation import mailbox_numbers
+from hqconsole.ledger.organisation import MailboxNumbers
 from hqconsole.ledger.steps import LIVE_STATES
 from hqconsole.lifecycle import Action, DirectiveState
 from hqconsole.rollout import Gate
@@ -127,8 +127,7 @@ def issue(
     document = _document(draft, new_id(), issued_at=at, audience=audience)
     doc_no = channels.add_doc(connection, "directive", encode(document))
     no = insert(connection, document, doc_no, DirectiveState.ISSUED)
-    numbers = mailbox_numbers(connection)
-    deliveries.add(connection, no, sorted(numbers[mailbox] for mailbox in mailboxes))
+    deliveries.add(connection, no, MailboxNumbers(connection).of(mailboxes))
     channels.append(connection, uses, doc_no, at=at, new_id=new_id)
     author = _save_plan(connection, no, draft, plan, at=at)
     steps.record(connection, no, WRITE, DirectiveState.DRAFT, at=at, by=author)
@@ -175,7 +174,7 @@ def write(
     document = _document(draft, new_id(), issued_at=0.0, audience=audience)
     doc_no = channels.add_doc(connection, "draft", encode(document))
     no = insert(connection, document, doc_no, DirectiveState.DRAFT)
-    numbers = mailbox_numbers(connection)
+    numbers = MailboxNumbers(connection)
     for wave_no, wave in enumerate(waves, 1):
         connection.execute(
             "INSERT INTO wave (directive_no, no, label, mailboxes, not_before)"
@@ -184,7 +183,7 @@ def write(
         )
         connection.executemany(
             "INSERT INTO planned (directive_no, wave_no, mailbox_no) VALUES (?, ?, ?)",
-            [(no, wave_no, number) for number in sorted(numbers[one] for one in wave.mailboxes)],
+            [(no, wave_no, number) for number in numbers.of(wave.mailboxes)],
         )
     author = _save_plan(connection, no, draft, plan, at=at)
     steps.record(connection, no, WRITE, DirectiveState.DRAFT, at=at, by=author)
@@ -283,6 +282,14 @@ def _document(
         supersedes=draft.supersedes,
         undoes=draft.undoes,
     )
+
+
+def as_written(document: Directive) -> Directive:
+    """What was sent as it was before: without its time and the channels that it went to."""
+    audience = document.audience
+    if audience is not None:
+        audience = msgspec.structs.replace(audience, channels=[])
+    return msgspec.structs.replace(document, issued_at=0.0, audience=audience)
 
 
 def read(data: bytes) -> Directive:

@@ -23,6 +23,11 @@ from hqconsole.roster import RosterDifference, StoreRow, difference
 
 NewId = Callable[[], str]
 
+NUMBERS_FOR_ROLE = (
+    "SELECT store.id, mailbox.no FROM mailbox CROSS JOIN store ON store.no = store_no"
+    " WHERE role = ?"
+)
+
 # Column, or columns, of the ledger for each of `OWN_COLUMNS`.
 _CELLS = {
     "id": "id",
@@ -191,6 +196,30 @@ def mailbox_numbers(connection: sqlite3.Connection) -> dict[Mailbox, int]:
             "SELECT mailbox.no, store.id, role FROM mailbox JOIN store ON store.no = store_no"
         )
     }
+
+
+class MailboxNumbers:
+    """The numbers of mailboxes, role by role as they are asked for."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Read through this connection, in one transaction."""
+        self._connection = connection
+        self._by_role: dict[str, dict[str, int]] = {}
+
+    def of(self, mailboxes: Collection[Mailbox]) -> list[int]:
+        """The numbers of these, in order.
+
+        Raises:
+            KeyError: The ledger does not know one of them.
+        """
+        numbers: list[int] = []
+        for role in {role for _, role in mailboxes}:
+            if role not in self._by_role:
+                rows = self._connection.execute(NUMBERS_FOR_ROLE, (role,)).fetchall()
+                self._by_role[role] = dict(rows)
+            by_store = self._by_role[role]
+            numbers += [by_store[store] for store, its_role in mailboxes if its_role == role]
+        return sorted(numbers)
 
 
 def save_roster(
