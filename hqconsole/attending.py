@@ -51,14 +51,19 @@ class Attendant:
 
     def hear(self, at: float) -> None:
         """Stores can be heard from now on."""
-        if self._heard_since is None:
-            silent = self._unheard_from is None or at - self._unheard_from > _SILENCE_SECONDS
-            self._heard_since = at if silent else 0.0
+        self._heard_since, self._unheard_from = self._heard_since_at(at), None
 
     def hear_nothing(self, at: float) -> None:
         """Stores cannot be heard any more."""
-        if self._heard_since is not None:
-            self._heard_since, self._unheard_from = None, at
+        if self._unheard_from is None:
+            self._unheard_from = at
+
+    def _heard_since_at(self, at: float) -> float:
+        """Since when stores can be heard; the present where they cannot."""
+        if self._heard_since is None:
+            return at
+        silent = self._unheard_from is not None and at - self._unheard_from > _SILENCE_SECONDS
+        return at if silent else self._heard_since
 
     def begin_again(self) -> None:
         """Forget what was looked at: the batch in which that was done is undone."""
@@ -85,14 +90,15 @@ class Attendant:
             self._joined = set()
         if self._left is None:
             self._left = lifecycles.unfinished(batch.reading)
-        come = set(lifecycles.to_look_at(batch.reading, at)) | set(self._left[:_AT_ONCE])
+        # In the order of their times, also after an outage: one may withdraw the next.
+        come = dict.fromkeys([*lifecycles.to_look_at(batch.reading, at), *self._left[:_AT_ONCE]])
         self._left = self._left[_AT_ONCE:]
         touched, self._touched = batch.touched | self._touched, set()
-        for directive_no in sorted(come):
+        for directive_no in come:
             self._alone(batch, directive_no, self._look)
-        for directive_no in sorted(touched - come):
+        for directive_no in sorted(touched - come.keys()):
             self._alone(batch, directive_no, self._look_briefly)
-        for directive_no in lifecycles.taking_in(batch.reading, (come | touched) - self._joined):
+        for directive_no in lifecycles.taking_in(batch.reading, (come.keys() | touched) - self._joined):
             self._joined.add(directive_no)
             self._alone(batch, directive_no, self._take_joiners_in)
         return self._next_at(batch)
@@ -147,7 +153,7 @@ class Attendant:
             at=batch.at,
             new_id=self._new_id,
             organisation=self._there,
-            heard_since=batch.at if self._heard_since is None else self._heard_since,
+            heard_since=self._heard_since_at(batch.at),
             whole=whole,
         )
 

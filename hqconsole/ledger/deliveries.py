@@ -33,7 +33,8 @@ STATE_CODES: dict[State, int] = {state: code for code, state in enumerate(STATE_
 PENDING = STATE_CODES[State.PENDING]
 
 
-_ENDED_BY_HQ = "('expired', 'cancelled', 'superseded')"
+ENDED_BY_HQ = "('expired', 'cancelled', 'superseded')"
+"""For a query: the states of a directive in which HQ closed what was open."""
 
 ARRIVED_LATE = 1
 """Bit of `delivery.late`: said in time, and heard after HQ had closed it."""
@@ -97,7 +98,7 @@ def move(
     """
     row = connection.execute(
         f"SELECT delivery.state, needs, changed_at, mix = {_MIX}, due, delivery.open,"
-        f" CASE WHEN directive.state IN {_ENDED_BY_HQ} THEN closed_at END FROM delivery"
+        f" CASE WHEN directive.state IN {ENDED_BY_HQ} THEN closed_at END FROM delivery"
         " JOIN directive ON directive.no = directive_no"
         " WHERE directive_no = ? AND mailbox_no = ?",
         (directive_no, mailbox_no),

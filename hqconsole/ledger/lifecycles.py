@@ -86,12 +86,16 @@ def regions(connection: sqlite3.Connection, directive_no: int) -> set[str]:
 
 
 def fingerprint(connection: sqlite3.Connection, directive_no: int) -> str:
-    """SHA-256 in hex over the text and the frozen audience: what somebody approves."""
+    """SHA-256 in hex over the text and the frozen audience: what somebody approves.
+
+    It is the same once it has gone out: the time and the channels are left out of it.
+    """
     data, audience = connection.execute(
         "SELECT data, digest FROM directive JOIN doc ON doc.no = doc_no WHERE directive.no = ?",
         (directive_no,),
     ).fetchone()
-    return hashlib.sha256(bytes(data) + b"\n" + audience.encode()).hexdigest()
+    text = directives.encode(directives.as_written(directives.read(bytes(data))))
+    return hashlib.sha256(text + b"\n" + audience.encode()).hexdigest()
 
 
 def submit(

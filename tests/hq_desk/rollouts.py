@@ -130,6 +130,11 @@ class Rollouts(Office):
         """By hand."""
         return self._sending(waves.resume, no, by="ana", organisation=self.there)
 
+    def deny(self, no: int) -> None:
+        """Say no."""
+        with self.ledger.write() as connection:
+            lifecycles.deny(connection, no, by="bob", why="not like this", at=self.at)
+
     def stop(self, no: int) -> int:
         """By hand."""
         with self.ledger.write() as connection:
@@ -226,6 +231,13 @@ class Rollouts(Office):
                 no,
             )
         )
+
+    def code(self, no: int, mailbox_no: int) -> State:
+        """The state of one delivery."""
+        ((state,),) = self.rows(
+            "SELECT state FROM delivery WHERE directive_no = ? AND mailbox_no = ?", no, mailbox_no
+        )
+        return STATE_OF[state]
 
     def late(self, no: int, store: str) -> int:
         """The bits of `delivery.late`."""
