@@ -47,6 +47,11 @@ BENCHMARKS = (
         "bench.deliveries",
         "125,000 deliveries issued in one command: time, and bytes in the ledger",
     ),
+    Benchmark(
+        "console",
+        "bench.console",
+        "what an operator waits for at 25,000 stores with a past, each command a process",
+    ),
     Benchmark("hub", "bench.hub_desk", "hellos answered and records committed, without a network"),
     Benchmark(
         "latency", "bench.latency", "from the end of a command until a running daemon has sent it"

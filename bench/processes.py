@@ -18,6 +18,8 @@ import psutil
 ROOT = Path(__file__).parents[1]
 SCRIPTS = Path(sys.executable).parent
 PATIENCE_SECONDS = 120.0
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
+"""With this each command would compile what it imports, as no installed one does."""
 
 _PLAIN_AMQTT = """
 import asyncio, logging
@@ -130,7 +132,12 @@ def output(script: str, *arguments: str) -> str:
         RuntimeError: It failed.
     """
     done = subprocess.run(
-        [str(SCRIPTS / script), *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        [str(SCRIPTS / script), *arguments],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != _NO_BYTECODE},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{script} {arguments[0]}: {done.stderr.strip()}")

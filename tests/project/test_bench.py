@@ -26,6 +26,7 @@ def test_every_benchmark_is_listed() -> None:
     assert {one["name"] for one in listed} == {
         "outbox",
         "alert-command",
+        "console",
         "broker",
         "directive",
         "idle-agent",
