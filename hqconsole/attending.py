@@ -37,9 +37,22 @@ _SILENCE_SECONDS = 60.0
 class Attendant:
     """Attends to directives for one desk."""
 
-    def __init__(self, there: PresentOrganisation, *, new_id: Callable[[], str]) -> None:
-        """Begin; the first call looks at everything that is unfinished."""
+    def __init__(
+        self,
+        there: PresentOrganisation,
+        *,
+        settling_seconds: float,
+        new_id: Callable[[], str],
+    ) -> None:
+        """Begin; the first call looks at everything that is unfinished.
+
+        Args:
+            there: Today's organisation.
+            settling_seconds: See `timing.DeskTiming`.
+            new_id: A random 128-bit id in hex.
+        """
         self._there = there
+        self._settling_seconds = settling_seconds
         self._new_id = new_id
         self._left: list[int] | None = None
         self._touched: set[int] = set()
@@ -98,7 +111,9 @@ class Attendant:
             self._alone(batch, directive_no, self._look)
         for directive_no in sorted(touched - come.keys()):
             self._alone(batch, directive_no, self._look_briefly)
-        for directive_no in lifecycles.taking_in(batch.reading, (come.keys() | touched) - self._joined):
+        for directive_no in lifecycles.taking_in(
+            batch.reading, (come.keys() | touched) - self._joined
+        ):
             self._joined.add(directive_no)
             self._alone(batch, directive_no, self._take_joiners_in)
         return self._next_at(batch)
@@ -153,7 +168,7 @@ class Attendant:
             at=batch.at,
             new_id=self._new_id,
             organisation=self._there,
-            heard_since=self._heard_since_at(batch.at),
+            settled_at=self._heard_since_at(batch.at) + self._settling_seconds,
             whole=whole,
         )
 

@@ -107,7 +107,9 @@ class Desk:
             certificate=certificate,
             confirm=confirm,
         )
-        self._attendant = Attendant(self._organisation, new_id=new_id)
+        self._attendant = Attendant(
+            self._organisation, settling_seconds=self.timing.settling_seconds, new_id=new_id
+        )
         self._draw = draw
         self._new_id = new_id
         self._linked = False

@@ -22,8 +22,6 @@ from hqconsole.organisation import Mailbox
 
 SLICE_SECONDS = 10.0
 """Under a rate limit a wave goes out in slices, about as often as this."""
-SETTLING_SECONDS = 300.0
-"""So long after a silence of head office's nothing is taken for late: answers are on their way."""
 _MADE_UP_SECONDS = 60.0
 """A slice that is late by less than this is as big as if it were not."""
 _ALMOST = 1 - 1e-9
@@ -90,15 +88,15 @@ class Judgement(NamedTuple):
     """With WAIT: when the time is over, if it ever is."""
 
 
-def judge(gate: Gate, wave: Progress, at: float, *, heard_since: float = 0.0) -> Judgement:
+def judge(gate: Gate, wave: Progress, at: float, *, settled_at: float = 0.0) -> Judgement:
     """Decide whether the next wave goes.
 
     Args:
         gate: What is asked for.
         wave: How the wave before stands.
         at: Unix time.
-        heard_since: Since when stores can be heard. What they did while the hub was down is on its
-            way for a while: before that is over, nothing is said to be late.
+        settled_at: What stores did while head office could not hear them is on its way until then:
+            before it nothing is said to be late.
     """
     if not wave.mailboxes:
         return Judgement(Verdict.OPEN)
@@ -112,7 +110,7 @@ def judge(gate: Gate, wave: Progress, at: float, *, heard_since: float = 0.0) ->
         return Judgement(Verdict.OPEN)
     if gate.within_seconds is None:
         return Judgement(Verdict.WAIT)
-    over_at = max(wave.sent_at + gate.within_seconds, heard_since + SETTLING_SECONDS)
+    over_at = max(wave.sent_at + gate.within_seconds, settled_at)
     if at < over_at:
         return Judgement(Verdict.WAIT, look_at=over_at)
     why = f"{counts} when its time was over: {gate.done_percent:g} % were asked for"

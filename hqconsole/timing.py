@@ -30,6 +30,8 @@ class DeskTiming:
     """How much of a snapshot goes into one page."""
     publish_records: int = 2000
     """How many new records one batch publishes."""
+    settling_seconds: float = 300.0
+    """So long after a silence of HQ nothing is taken for late: answers are on their way."""
     index_seconds: float = 5.0
     """How often what is new is indexed for searching, a piece at a time."""
 

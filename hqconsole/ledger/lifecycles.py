@@ -22,7 +22,6 @@ from hqconsole.ledger.directives import NewId
 from hqconsole.lifecycle import LIVE, Action, DirectiveState
 from hqconsole.moments import due_at
 from hqconsole.organisation import Mailbox, Organisation
-from hqconsole.rollout import SETTLING_SECONDS
 
 APPROVE = "approve"
 REMIND = "remind"
@@ -419,7 +418,7 @@ def look(
     at: float,
     new_id: NewId,
     organisation: Callable[[], Organisation],
-    heard_since: float = 0.0,
+    settled_at: float = 0.0,
     whole: bool = True,
 ) -> None:
     """Do what is due with a directive, and set when to look at it again. Idempotent.
@@ -430,7 +429,7 @@ def look(
         at: Unix time.
         new_id: A random 128-bit id in hex.
         organisation: Today's.
-        heard_since: Since when stores can be heard: see `rollout.judge`.
+        settled_at: From when on something can be late: see `rollout.judge`.
         whole: Whether also at what only time can change, which takes longer: not needed when a
             store said something.
     """
@@ -451,7 +450,7 @@ def look(
                 at=at,
                 new_id=new_id,
                 organisation=organisation,
-                heard_since=heard_since,
+                settled_at=settled_at,
             )
         )
         was, state = state, steps.state_of(connection, directive_no)
@@ -463,7 +462,7 @@ def look(
         again_at.append(waves.next_look(connection, directive_no))
     elif state in LIVE and escalate not in {None, "[]"}:
         again_at.append(
-            _escalate(connection, directive_no, json.loads(escalate), at, heard_since=heard_since)
+            _escalate(connection, directive_no, json.loads(escalate), at, settled_at=settled_at)
         )
     waves.look_again(
         connection, directive_no, min((one for one in again_at if one is not None), default=None)
@@ -476,7 +475,7 @@ def _escalate(
     rules: Sequence[dict[str, float]],
     at: float,
     *,
-    heard_since: float,
+    settled_at: float,
 ) -> float | None:
     """Tell of what is late, once for each rule and time zone; when the next is to be told.
 
@@ -487,8 +486,8 @@ def _escalate(
     ).fetchone()
     if due is None:
         return None
-    if at < heard_since + SETTLING_SECONDS:
-        return heard_since + SETTLING_SECONDS
+    if at < settled_at:
+        return settled_at
     again_at: list[float] = []
     for zone, region, count in connection.execute(
         "SELECT timezone, region, count(*) FROM delivery"

@@ -167,7 +167,7 @@ def advance(
     note: str = "",
     digest: str = "",
     past_gate: bool = False,
-    heard_since: float = 0.0,
+    settled_at: float = 0.0,
 ) -> float | None:
     """Send what may go by now of a directive that nothing holds back; pause it if it must not.
 
@@ -181,7 +181,7 @@ def advance(
         note: For its history.
         digest: Of what was approved.
         past_gate: Send the next wave whatever the one before shows: an operator says so.
-        heard_since: Since when stores can be heard: see `rollout.judge`.
+        settled_at: From when on something can be late: see `rollout.judge`.
 
     Returns:
         When to call it again, if nothing else happens.
@@ -193,7 +193,7 @@ def advance(
             return wave.not_before
         if wave.began_at is None and gate is not None and wave.no > 1 and not past_gate:
             judged = judge(
-                gate, progress(connection, directive_no, wave.no - 1), at, heard_since=heard_since
+                gate, progress(connection, directive_no, wave.no - 1), at, settled_at=settled_at
             )
             if judged.verdict is Verdict.WAIT:
                 return judged.look_at

@@ -12,11 +12,13 @@ from hqconsole.errors import HqError
 from hqconsole.ledger import lifecycles, steps
 from hqconsole.ledger.arrivals import DEFECT
 from hqconsole.lifecycle import DirectiveState
-from hqconsole.rollout import SETTLING_SECONDS, Gate
+from hqconsole.rollout import Gate
 from hqconsole.selector import Selector
+from hqconsole.timing import DeskTiming
 from tests.hq_desk.rollouts import Rollouts
 
 HOUR = 3600.0
+SETTLING_SECONDS = DeskTiming().settling_seconds
 
 
 @pytest.fixture
