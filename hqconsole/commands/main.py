@@ -15,41 +15,45 @@ main = CommandGroup(
         "  hq init && hq roster import stores.csv\n"
         "  hq device add S017 till-1 --roles manager     a bundle for storeagent join\n"
         "  hq up                                         broker and hub, in the foreground\n"
-        "  hq publish 'Pull lot 2231' --all --kind recall --needs done --priority urgent\n"
+        "  hq publish 'Pull lot 2231' --all --kind recall\n"
         "  hq status                                     one line for each directive\n"
         "  hq who 3f2a --state pending                   who has not\n"
     ),
     context_settings={"help_option_names": ["-h", "--help"]},
     sections={
-        "Directives": {
+        "Asking stores": {
             "publish": (f"{_COMMANDS}.publish:publish", "Issue a directive to exactly these."),
+            "schedule": (f"{_COMMANDS}.rollout:schedule", "Give it another time to go out."),
+            "revise": (f"{_COMMANDS}.revise:revise", "Change what no store has heard of."),
             "submit": (f"{_COMMANDS}.approval:submit", "Let a draft go."),
             "approve": (f"{_COMMANDS}.approval:approve", "Let out what somebody else wrote."),
             "deny": (f"{_COMMANDS}.approval:deny", "Say no to it."),
-            "revise": (f"{_COMMANDS}.revise:revise", "Change what no store has heard of."),
-            "schedule": (f"{_COMMANDS}.rollout:schedule", "Give it another time to go out."),
             "pause": (f"{_COMMANDS}.rollout:pause", "Let no more waves of it go."),
             "resume": (f"{_COMMANDS}.rollout:resume", "Let it go on."),
             "stop": (f"{_COMMANDS}.rollout:stop", "Send it to nobody else."),
-            "remind": (f"{_COMMANDS}.remind:remind", "Remind those who have not answered."),
-            "remove": (f"{_COMMANDS}.remind:remove", "Wait for a store no longer."),
-            "cancel": (f"{_COMMANDS}.cancel:cancel", "Withdraw a directive."),
+        },
+        "Who has, and who has not": {
+            "board": (f"{_COMMANDS}.board:board", "The whole chain on one live screen."),
             "status": (f"{_COMMANDS}.status:status", "How far each directive is."),
             "who": (f"{_COMMANDS}.who:who", "Who has not (or who has)."),
             "why": (f"{_COMMANDS}.why:why", "One store's chain of custody, and what is missing."),
             "cannot": (f"{_COMMANDS}.cannot:cannot", "Why stores cannot, put together."),
+            "escalations": (
+                f"{_COMMANDS}.escalations:escalations",
+                "What is so late that a manager is to know.",
+            ),
+            "remind": (f"{_COMMANDS}.remind:remind", "Remind those who have not answered."),
+            "remove": (f"{_COMMANDS}.remind:remove", "Wait for a store no longer."),
+            "cancel": (f"{_COMMANDS}.cancel:cancel", "Withdraw a directive."),
+        },
+        "The past": {
             "search": (f"{_COMMANDS}.search:search", "Find words in the whole history."),
-            "board": (f"{_COMMANDS}.board:board", "The whole chain on one live screen."),
             "handover": (f"{_COMMANDS}.handover:handover", "A seat, for whoever takes it over."),
             "export": (f"{_COMMANDS}.export:export", "Whole tables, as CSV or JSON Lines."),
         },
         "Who may what": {
             "operators": (f"{_COMMANDS}.operators:operators", "Who may do what here."),
             "kinds": (f"{_COMMANDS}.kinds:kinds", "What is settled for each kind of directive."),
-            "escalations": (
-                f"{_COMMANDS}.escalations:escalations",
-                "What is so late that a manager is to know.",
-            ),
         },
         "What stores say": {
             "replies": (f"{_COMMANDS}.told:replies", "Answers in directives' threads."),
