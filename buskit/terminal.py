@@ -31,6 +31,8 @@ _HARMFUL = re.compile(
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _MOST_ROWS_IN_A_TABLE = 2000  # laying out more takes seconds; plain lines take none
 _MANY_ROWS = 1000
+_COMPARABLE = frozenset({str, bool, int, float})
+"""Types of values of which a long list has few different ones, such as regions and states."""
 
 
 def printable(text: str, *, keep_newlines: bool = False) -> str:
@@ -148,7 +150,10 @@ class Column:
 
     def words(self, row: Mapping[str, Any]) -> str:
         """Return the value of `row` as harmless text of one line."""
-        value = row.get(self.key)
+        return self.in_words(row.get(self.key))
+
+    def in_words(self, value: Any) -> str:
+        """Return a value of this column as harmless text of one line."""
         return printable(self.text(value) if self.text is not None else _plain(value))
 
     def colour(self, row: Mapping[str, Any]) -> str:
@@ -272,16 +277,13 @@ def _plain(value: Any) -> str:
 
 def _padded(column: Column, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A column's title and cells, all of one width."""
-    cells = [column.title]
-    known: dict[str | bool | None, str] = {}  # a long list has few different regions and states
-    for row in rows:
-        value = row.get(column.key)
-        if value is not None and not isinstance(value, str | bool):
-            cells.append(column.words(row))
-            continue
-        if value not in known:
-            known[value] = column.words(row)
-        cells.append(known[value])
+    values = [row.get(column.key) for row in rows]
+    kinds = set(map(type, values)) - {type(None)}
+    if len(kinds) <= 1 and kinds <= _COMPARABLE:  # 1 and True are equal, and other words
+        known = {value: column.in_words(value) for value in set(values)}
+        cells = [column.title, *map(known.__getitem__, values)]
+    else:
+        cells = [column.title, *map(column.in_words, values)]
     if all(map(str.isascii, cells)):
         width = max(map(len, cells))
         pad = str.rjust if column.right else str.ljust

@@ -286,7 +286,9 @@ def _in_calendar(compute: Callable[[], datetime]) -> datetime:
         ) from None
 
 
+@functools.lru_cache(maxsize=1024)
 def _zone(name: str) -> ZoneInfo:
+    # `ZoneInfo` itself keeps eight, and a chain can be in a hundred.
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):

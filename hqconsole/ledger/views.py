@@ -13,10 +13,14 @@ import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from buswire.states import CLOSED_BY_HQ, Needs, State, is_open
 from buswire.unreadable import is_readable
 from hqconsole.ledger.deliveries import STATE_OF
 from hqconsole.lifecycle import UNFINISHED, DirectiveState
+
+_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 SHORT_ID = 8
 """How many characters of a directive's id are shown to people."""
@@ -238,10 +242,18 @@ def loaded(data: bytes | memoryview | None) -> dict[str, Any]:
     """
     raw = bytes(data or b"{}")
     try:
-        value = json.loads(raw) if is_readable(raw) else None
-    except (ValueError, RecursionError):
-        return {}
+        value = _decoder.decode(raw)  # a long list is some ten thousand of them
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        value = _loaded_leniently(raw)
     return value if isinstance(value, dict) else {}
+
+
+def _loaded_leniently(raw: bytes) -> Any:
+    """The same for what only another reader takes, such as a number of any size; None for none."""
+    try:
+        return json.loads(raw) if is_readable(raw) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def in_batches(
