@@ -173,7 +173,7 @@ def publish(
             cut = publishing.cut(connection, composed, choice, zone)
             replaced = publishing.replaced(connection)
         why = why_approval(settings.approval, what, len(choice.mailboxes))
-        found = _facts(choice.mailboxes, there)
+        found = _facts(choice.mailboxes)
         if not dry_run:
             if replaced is not None:  # that one is withdrawn beside it
                 acting(home, "cancel", kind=replaced[0], regions=replaced[1])
@@ -184,6 +184,8 @@ def publish(
                 composed, choice, cut, at=now_at, why=why, as_draft=as_draft
             )
             ring(home)
+    if "channels" not in found:  # nothing went out yet
+        found |= _reach(choice.mailboxes, there)
     draft = composed.draft
     found |= {
         "needs": draft.needs.value,
@@ -336,7 +338,7 @@ class _Publishing:
             "short_id": whole_id[:SHORT_ID],
             "state": state.value,
         }
-        return found | ({"channels": uses} if uses else {})
+        return found | ({"channels": uses, "digest": fingerprint} if uses else {})
 
 
 def _regions(mailboxes: set[Mailbox], there: Organisation) -> set[str]:
@@ -352,11 +354,16 @@ def _shares(text: str | None) -> list[float]:
         raise click.UsageError(f"--waves {text} are no shares; write 10,50") from None
 
 
-def _facts(mailboxes: set[Mailbox], there: Organisation) -> dict[str, Any]:
+def _facts(mailboxes: set[Mailbox]) -> dict[str, Any]:
     return {
         "mailboxes": len(mailboxes),
         "stores": len({mailbox.store for mailbox in mailboxes}),
         "roles": sorted({mailbox.role for mailbox in mailboxes}),
+    }
+
+
+def _reach(mailboxes: set[Mailbox], there: Organisation) -> dict[str, Any]:
+    return {
         "channels": [str(use.channel) for use in cover(mailboxes, there)],
         "digest": digest(mailboxes),
     }
