@@ -51,12 +51,17 @@ class Moved(NamedTuple):
     """Whether HQ waited for it until now."""
 
 
-def add(connection: sqlite3.Connection, directive_no: int, mailbox_nos: Iterable[int]) -> None:
+def add(
+    connection: sqlite3.Connection,
+    directive_no: int,
+    mailbox_nos: Iterable[int],
+    wave_no: int | None = None,
+) -> None:
     """Add pending deliveries; those that are there already stay as they are."""
     connection.executemany(
-        "INSERT OR IGNORE INTO delivery (directive_no, mailbox_no, state, open, mix)"
-        f" VALUES (?1, ?2, {PENDING}, 1, ?1 * 1009 + ?2 * 31 + {PENDING} * 7 + 3)",
-        [(directive_no, mailbox_no) for mailbox_no in mailbox_nos],
+        "INSERT OR IGNORE INTO delivery (directive_no, mailbox_no, state, open, mix, wave_no)"
+        f" VALUES (?1, ?2, {PENDING}, 1, ?1 * 1009 + ?2 * 31 + {PENDING} * 7 + 3, ?3)",
+        [(directive_no, mailbox_no, wave_no) for mailbox_no in mailbox_nos],
     )
 
 

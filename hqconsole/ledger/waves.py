@@ -31,6 +31,10 @@ PLANNED_IN = (
     "SELECT wave.no FROM wave CROSS JOIN planned ON planned.directive_no = wave.directive_no"
     " AND planned.wave_no = wave.no AND planned.mailbox_no = ?2 WHERE wave.directive_no = ?1"
 )
+MAILBOXES = (
+    "SELECT store.id, role FROM json_each(?) CROSS JOIN mailbox ON mailbox.no = value"
+    " JOIN store ON store.no = store_no"
+)
 _REASONS_NAMED = 3
 _GOING = UNSENT | {DirectiveState.ROLLING}
 _NEXT_WAVE = (
@@ -56,24 +60,20 @@ def take(
     wave_no: int | None = None,
 ) -> int:
     """Make deliveries of these mailboxes, as far as they are planned. Returns how many were."""
+    by_wave: dict[int, list[int]] = {}
     if wave_no is None:
-        found = [
-            (number, wave)
-            for number in mailbox_nos
-            for (wave,) in connection.execute(PLANNED_IN, (directive_no, number))
-        ]
+        for number in mailbox_nos:
+            for (wave,) in connection.execute(PLANNED_IN, (directive_no, number)):
+                by_wave.setdefault(wave, []).append(number)
     else:
-        found = [(number, wave_no) for number in mailbox_nos]
-    deliveries.add(connection, directive_no, [number for number, _ in found])
-    connection.executemany(
-        "UPDATE delivery SET wave_no = ? WHERE directive_no = ? AND mailbox_no = ?",
-        [(wave, directive_no, number) for number, wave in found],
-    )
-    connection.executemany(
-        "DELETE FROM planned WHERE directive_no = ? AND wave_no = ? AND mailbox_no = ?",
-        [(directive_no, wave, number) for number, wave in found],
-    )
-    return len(found)
+        by_wave[wave_no] = list(mailbox_nos)
+    for wave, numbers in by_wave.items():
+        deliveries.add(connection, directive_no, numbers, wave)
+        connection.executemany(
+            "DELETE FROM planned WHERE directive_no = ? AND wave_no = ? AND mailbox_no = ?",
+            [(directive_no, wave, number) for number in numbers],
+        )
+    return sum(map(len, by_wave.values()))
 
 
 def is_planned(connection: sqlite3.Connection, directive_no: int) -> bool:
@@ -323,18 +323,8 @@ def _mailboxes(
 
     They are counted all the same, and get their work when their store has the role again.
     """
-    found = set()
-    for number in numbers:
-        mailbox = Mailbox(
-            *connection.execute(
-                "SELECT store.id, role FROM mailbox JOIN store ON store.no = store_no"
-                " WHERE mailbox.no = ?",
-                (number,),
-            ).fetchone()
-        )
-        if there.has(mailbox):
-            found.add(mailbox)
-    return found
+    rows = connection.execute(MAILBOXES, (json.dumps(list(numbers)),))
+    return {mailbox for row in rows if there.has(mailbox := Mailbox(*row))}
 
 
 def _any_closed(connection: sqlite3.Connection, directive_no: int) -> bool:
