@@ -6,8 +6,10 @@ of their own, so the device stays who it is; work comes back from HQ by the ordi
 
 Invariants:
 - The damaged file, and its write-ahead log, are kept beside under a dated name as they were found.
-- There is a database under its name at every moment, and what was saved is in it from its first
-  moment on: a power cut in between ends with the damaged file found again.
+- Under its name there is the damaged file with its log, or nothing, or the new one with all that
+  was saved; never the damaged one without its log, which may look sound, and never the new one
+  beside that log, which would be played into it. Where there is nothing, nothing can be accepted,
+  and the new one lies ready: whoever mends next puts it in place.
 - Whoever has the old file open is refused when it writes again, so nothing is accepted into it.
 - What HQ should know of it is the first thing that the new database has to say.
 """
@@ -26,7 +28,7 @@ import msgspec
 from buskit.database import LOOK_SECONDS, Database, DatabaseFailed
 from buskit.database_errors import translate_os
 from buskit.database_opening import connect
-from buskit.files import replace, sync_folder
+from buskit.files import replace, sync_file, sync_folder
 from buskit.locks import FileLock, LockBusy
 from buswire.messages import LOGS, Log, Trouble, encode_data
 from buswire.phrases import Phrase, phrase
@@ -102,9 +104,21 @@ def clear_suspicion(home: Path) -> None:
 
 def mended(home: Path, memory: Memory) -> Mended | None:
     """The latest mending, as long as what was set aside then has not been taken away."""
-    text = memory.text(_KEY)
-    found = msgspec.json.decode(text, type=Mended) if text else None
+    found = _read(memory)
     return found if found is not None and (home / found.kept).is_file() else None
+
+
+def _read(memory: Memory) -> Mended | None:
+    text = memory.text(_KEY)
+    return msgspec.json.decode(text, type=Mended) if text else None
+
+
+def drop_unfinished(home: Path) -> None:
+    """Remove what a mending left that was killed before it touched the database; the caller knows.
+
+    It must not be called where there is no database under its name.
+    """
+    shutil.rmtree(home / _WORKSHOP, ignore_errors=True)
 
 
 def file_id(memory: Memory) -> str:
@@ -143,7 +157,7 @@ def mend(
 
     Raises:
         DatabaseFull: There is no room for it; nothing was changed.
-        DatabaseError: It cannot be done; nothing was changed.
+        DatabaseError: It cannot be done now; say it again. Nothing was lost.
     """
     path = database_path(home)
     lock = FileLock(f"{path}.lock")
@@ -158,7 +172,8 @@ def mend(
     except OSError as error:
         translate_os(error, WHAT, path)
     finally:
-        shutil.rmtree(home / _WORKSHOP, ignore_errors=True)
+        if path.exists():  # or the new one is still to be put in its place
+            drop_unfinished(home)
         lock.close()
     return found
 
@@ -169,24 +184,52 @@ def _mend_locked(
     found: tuple[str, float, Mapping[str, int]],
     new_id: Callable[[], str],
 ) -> Mended:
-    why, at, heads = found
     home = path.parent
-    workshop = home / _WORKSHOP
-    shutil.rmtree(workshop, ignore_errors=True)
+    prepared = home / _WORKSHOP / path.name
+    there = path.exists()
+    if there or not prepared.exists():
+        kept = _free_name(path, found[1])
+        result = _prepare(prepared, limits, found, new_id, kept=kept.name if there else "")
+        if there:
+            _keep(path, kept)
+    else:  # of a mending that was killed when it had gone that far
+        with open_agent_database(prepared) as target:
+            result = _read(Memory(target)) or Mended(
+                found[1], "", found[0], {}, {}, open_ended=True
+            )
+    for suffix in _COMPANIONS:
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    sync_folder(home)
+    replace(prepared, path)
+    sync_folder(home)
+    _forget_oldest(path)
+    return result
+
+
+def _prepare(
+    prepared: Path,
+    limits: Limits,
+    found: tuple[str, float, Mapping[str, int]],
+    new_id: Callable[[], str],
+    *,
+    kept: str,
+) -> Mended:
+    """Make the new database, with what can be saved; once it has its name it is whole."""
+    why, at, heads = found
+    workshop = prepared.parent
+    drop_unfinished(workshop.parent)
     workshop.mkdir(mode=0o700)
     copy = workshop / "damaged.db"
-    there = path.exists()
     for suffix in ("", "-wal"):
         with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
-    kept = _free_name(path, at)
-    prepared = workshop / path.name
-    with open_agent_database(prepared, create=True) as target:
+            shutil.copyfile(workshop.parent / f"{prepared.name}{suffix}", f"{copy}{suffix}")
+    unfinished = workshop / "new.db"
+    with open_agent_database(unfinished, create=True) as target:
         with target.write():
             logs = _salvaged(copy, target, heads)
             result = Mended(
                 at,
-                kept.name if there else "",
+                kept,
                 why,
                 {log: one.saved for log, one in logs.items()},
                 {log: one.lost for log, one in logs.items()},
@@ -197,13 +240,9 @@ def _mend_locked(
             memory.keep(_FILE, new_id())
             report(Outbox(target, limits), TROUBLE, result.detail(), at=at, new_id=new_id())
         target.checkpoint()
-    if there:
-        _keep(path, kept)
-    for suffix in _COMPANIONS:  # a log of the old file beside the new one would be played into it
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
-    replace(prepared, path)
-    sync_folder(home)
-    _forget_oldest(path)
+    replace(unfinished, prepared)
+    sync_folder(workshop)
+    sync_folder(workshop.parent)
     return result
 
 
@@ -223,13 +262,21 @@ def _salvaged(copy: Path, target: Database, heads: Mapping[str, int]) -> dict[Lo
 
 
 def _keep(path: Path, kept: Path) -> None:
-    try:
-        os.link(path, kept)
-    except OSError:  # a file system without links
-        shutil.copy2(path, kept)
+    """Give the file and its log another name; the log has both, for as long as the file has one."""
     log = Path(f"{path}-wal")
     if log.exists():
-        replace(log, Path(f"{kept}-wal"))
+        _link_or_copy(log, Path(f"{kept}-wal"))
+    sync_folder(path.parent)
+    replace(path, kept)
+    sync_folder(path.parent)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target)
+        sync_file(target)
 
 
 def _free_name(path: Path, at: float) -> Path:

@@ -15,7 +15,7 @@ from buswire.messages import LOGS
 from storeagent.database import database_path, open_agent_database
 from storeagent.limits import Limits
 from storeagent.memory import Memory
-from storeagent.mending import clear_suspicion, file_id, mend, report
+from storeagent.mending import clear_suspicion, drop_unfinished, file_id, mend, report
 from storeagent.outbox import Outbox
 from storeagent.status import DaemonStatus
 
@@ -64,7 +64,9 @@ class OwnDatabase:
         """
         clear_suspicion(self._home)
         try:
-            return self._open_sound()
+            database = self._open_sound()
+            drop_unfinished(self._home)
+            return database
         except DatabaseDamaged:
             time.sleep(_SECOND_LOOK_SECONDS)  # a few reads that failed look like damage to SQLite
         try:

@@ -158,9 +158,7 @@ def _swap(home: Path, prepared: Path) -> Path | None:
     present = home / FILE_NAME
     kept = _free_name(present)
     if not present.exists():
-        _remove_companions(present)
-        replace(prepared, present)
-        sync_folder(home)
+        _put_in_place(prepared, present)
         return None
     with contextlib.ExitStack() as stack:
         try:
@@ -176,9 +174,7 @@ def _swap(home: Path, prepared: Path) -> Path | None:
             if _log_bytes(present):
                 raise HqError("the ledger was written to at this very moment", hint="try again")
             _link_or_copy(present, kept)
-        _remove_companions(present)
-        replace(prepared, present)
-        sync_folder(home)
+        _put_in_place(prepared, present)
     return kept
 
 
@@ -221,9 +217,12 @@ def _link_or_copy(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def _remove_companions(present: Path) -> None:
+def _put_in_place(prepared: Path, present: Path) -> None:
     for suffix in _COMPANIONS:
         present.with_name(present.name + suffix).unlink(missing_ok=True)
+    sync_folder(present.parent)  # or a power cut could leave the old log beside the new file
+    replace(prepared, present)
+    sync_folder(present.parent)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import pytest
 from buskit.database import DatabaseDamaged, DatabaseFailed
 from buswire.cursors import Cursor
 from buswire.uplink import Settled
+from storeagent import mending
 from storeagent.api import Agent
 from storeagent.database import KEY_NAME, database_path, open_agent_database
 from storeagent.limits import Limits
@@ -119,3 +120,53 @@ def test_who_has_the_old_file_open_cannot_write_into_it(home: Path) -> None:
             agent.alert("incident", what="behind")
         agent.alert("incident", what="behind")
     assert pending(home)[-3:] == ["before", TROUBLE, "behind"]
+
+
+def test_a_mending_that_was_killed_half_way_is_finished(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was saved by then is in the new one; nothing is accepted before it is in its place."""
+    path = database_path(home)
+    agent = Agent(home)
+    agent.alert("incident", what="in the log")
+    assert path.with_name("agent.db-wal").stat().st_size > 0
+    real = mending.replace
+
+    def die(source: Path, target: Path) -> None:
+        if target == path:
+            raise OSError(5, "as planned")
+        real(source, target)
+
+    monkeypatch.setattr(mending, "replace", die)
+    with pytest.raises(DatabaseFailed):
+        do_mend(home)
+    with pytest.raises(DatabaseFailed):
+        agent.alert("incident", what="into what is set aside")
+    agent.close()
+    with pytest.raises(DatabaseDamaged), Agent(home) as later:
+        later.alert("incident", what="into nothing")
+    with pytest.raises(DatabaseFailed):
+        do_mend(home)
+    monkeypatch.undo()
+    result = do_mend(home)
+    waiting = [f"what {key}" for key in KEYS[3:]]
+    assert pending(home) == [*waiting, "in the log", TROUBLE]
+    assert (result.saved["act"], result.lost["act"], result.why) == (6, 0, "a test")
+    assert (home / result.kept).is_file()
+    with open_agent_database(path) as database:
+        database.check()
+        assert mended(home, Memory(database)) == result
+
+
+def test_what_a_killed_mending_had_only_begun_is_begun_anew(home: Path) -> None:
+    """A half-made database is never taken for one that is ready."""
+    workshop = home / "mending"
+    workshop.mkdir()
+    (workshop / "new.db").write_bytes(b"half of it")
+    assert do_mend(home).saved["act"] == 5
+    assert not workshop.exists()
+    database_path(home).unlink()
+    workshop.mkdir()
+    (workshop / "new.db").write_bytes(b"half of it")
+    assert do_mend(home).open_ended
+    assert pending(home) == [TROUBLE]

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from buskit.database import Database, open_database
+from buskit.database import Database, DatabaseMissing, open_database
 from buskit.homes import read_settings, write_settings
 from buswire.access import decode_access
 from buswire.joining import Bundle
@@ -34,10 +35,14 @@ from hqconsole.home import new_id
 from hqconsole.ledger import organisation
 from hqconsole.ledger.opening import FILE_NAME as LEDGER_NAME
 from hqconsole.ledger.opening import open_ledger
+from hqconsole.ledger.schema import MIGRATIONS
 from storeagent import database as agent_database
 from storeagent.database import open_agent_database
 from storeagent.join_home import JoinHome
 from storeagent.keys import read_key, seed_text
+from storeagent.limits import Limits
+from storeagent.mending import mend
+from storeagent.outbox import Outbox
 from storeagent.settings import read_agent_settings
 from storeagent.statements import Statements
 from storeagent.status import DaemonStatus, read_status, write_status
@@ -349,6 +354,105 @@ def _restore() -> Story:
     return Story(prepare, act, judge)
 
 
+def _leave_log(path: Path, database: Database, change: Callable[[], None]) -> None:
+    """Change a database and end as with SIGKILL: the change is in its write-ahead log only."""
+    with database:
+        database.checkpoint()
+        change()
+        for suffix in _PARTS:
+            shutil.copyfile(f"{path}{suffix}", f"{path}{suffix}.left")
+    for suffix in _PARTS:
+        Path(f"{path}{suffix}.left").replace(f"{path}{suffix}")
+
+
+def _restore_over_unusable() -> Story:
+    """The ledger that lies there cannot be opened, and its log must not get into the new one."""
+    newer = 999
+
+    def prepare(root: Path) -> None:
+        home = root / "hq"
+        _hq("init", "--home", str(home))
+        _roster(home, 1, 2)
+        ledger = open_ledger(home)
+        ledger.backup(root / "copy")
+
+        def change() -> None:
+            with ledger.write() as connection:
+                rows = [make_store(number, "east", ("clerk",)) for number in range(1, 60)]
+                organisation.save_roster(connection, rows, at=1.0, new_id=new_id)
+                connection.execute(f"PRAGMA user_version = {newer}")
+
+        _leave_log(home / LEDGER_NAME, ledger, change)
+
+    def act(root: Path, note: Note) -> None:
+        _hq("restore", str(root / "copy"), "--yes", "--home", str(root / "hq"))
+
+    def judge(root: Path, noted: Any, done: bool) -> None:
+        path = root / "hq" / LEDGER_NAME
+        with contextlib.closing(sqlite3.connect(path)) as raw:
+            assert raw.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            (version,) = raw.execute("PRAGMA user_version").fetchone()
+            (count,) = raw.execute("SELECT count(*) FROM store").fetchone()
+            (put_back,) = raw.execute(
+                "SELECT count(*) FROM incident WHERE kind = 'restored'"
+            ).fetchone()
+        new = (len(MIGRATIONS), 2, 1)
+        found = version, count, put_back
+        assert found in ({new} if done else {new, (newer, 59, 0)}), found
+        act(root, lambda value: None)
+        with open_ledger(root / "hq") as ledger:
+            ledger.check()
+
+    return Story(prepare, act, judge)
+
+
+def _say_fire(say: Statements) -> None:
+    for number in range(30):
+        say.alert("incident", {"what": f"fire {number}"})
+
+
+def _mending() -> Story:
+    """A device's database is replaced by one with what could be saved, here all of it."""
+    path = Path("agent.db")
+
+    def alerts(root: Path) -> list[str]:
+        with open_agent_database(root / path) as database:
+            database.check()
+            entries = Outbox(database).entries("act", after=0, most=99, most_bytes=1 << 20)
+        return [one.record.kind for one in entries]
+
+    def prepare(root: Path) -> None:
+        database = open_agent_database(root / path, create=True)
+        say = Statements(database, wall_clock=lambda: 1e9)
+        for number in range(9):
+            say.alert("incident", {"what": f"leak {number} {'x' * 400}"})
+        _leave_log(
+            root / path,
+            database,
+            lambda: _say_fire(say),
+        )
+
+    def act(root: Path, note: Note) -> None:
+        mend(root, limits=Limits(), why="a test", at=1e9, new_id=new_id)
+
+    def judge(root: Path, noted: Any, done: bool) -> None:
+        old = ["alert"] * 39
+        new = [*old, "trouble"]
+        try:
+            found = alerts(root)
+        except DatabaseMissing:  # nobody can accept anything into it
+            assert not done
+            act(root, lambda value: None)
+            found = alerts(root)
+            assert found == new, found
+        assert found in ([new] if done else [old, new]), found
+        act(root, lambda value: None)
+        assert alerts(root) == [*found, "trouble"]
+
+    return Story(prepare, act, judge)
+
+
+_PARTS = ("", "-wal")
 STORIES: dict[str, Callable[[], Story]] = {
     "join": _joining,
     "join again": _joining_again,
@@ -367,6 +471,8 @@ STORIES: dict[str, Callable[[], Story]] = {
     "first ledger": _first_ledger,
     "backup": _backup,
     "restore": _restore,
+    "restore over what cannot be opened": _restore_over_unusable,
+    "mending": _mending,
 }
 
 
