@@ -449,6 +449,58 @@ _PACES = """
 ALTER TABLE plan ADD COLUMN rate_used_until REAL;
 """
 
+_ARCHIVES = """
+-- Finished directives leave for files of their own: see `archiving`. `file` is where it was put.
+CREATE TABLE archive (
+    no INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,                 -- stands in the file as well
+    file TEXT NOT NULL,
+    file_bytes INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,                    -- of the whole file, in hex; in the audit, too
+    made_at REAL NOT NULL,
+    recorded_at REAL NOT NULL,
+    recorded_by TEXT NOT NULL,
+    directives INTEGER NOT NULL,             -- how many the file has, and of the rest likewise
+    deliveries INTEGER NOT NULL,
+    arrivals INTEGER NOT NULL,
+    messages INTEGER NOT NULL,
+    swept_at REAL                            -- when the last of it had left; NULL until then
+);
+CREATE INDEX archive_unswept ON archive (no) WHERE swept_at IS NULL;
+
+-- What stays of a directive that left, besides its row, its document, its withdrawal and its
+-- records in the channels. From this row on the ledger has no deliveries of it.
+CREATE TABLE archived (
+    directive_no INTEGER PRIMARY KEY REFERENCES directive (no),
+    archive_no INTEGER NOT NULL REFERENCES archive (no),
+    archived_at REAL NOT NULL,
+    counts TEXT NOT NULL,                    -- JSON: its deliveries as `views` counted them
+    ends BLOB NOT NULL                       -- how each mailbox ended: see `archived`
+);
+
+-- Kept messages that left: an unbroken run of one log's, in the order of saving. The log goes on
+-- from `through` behind it.
+CREATE TABLE archived_run (
+    device_no INTEGER NOT NULL REFERENCES device (no),
+    log TEXT NOT NULL,
+    first_no INTEGER NOT NULL,
+    last_no INTEGER NOT NULL,
+    after_seq INTEGER NOT NULL,
+    after_id TEXT NOT NULL,
+    through_seq INTEGER NOT NULL,
+    through_id TEXT NOT NULL,
+    messages INTEGER NOT NULL,
+    PRIMARY KEY (device_no, log, first_no)
+) WITHOUT ROWID;
+-- How many of its records left: with the last of them it leaves itself.
+ALTER TABLE message ADD COLUMN archived INTEGER NOT NULL DEFAULT 0;
+
+-- Of what left: which directive it was about, and which device said it. NULL while it is here.
+ALTER TABLE searched ADD COLUMN directive_no INTEGER;
+ALTER TABLE searched ADD COLUMN device_no INTEGER;
+CREATE INDEX searched_source ON searched (source_no, source);
+"""
+
 MIGRATIONS = (
     Migration("first tables", _FIRST),
     Migration("identities", _IDENTITIES),
@@ -456,4 +508,5 @@ MIGRATIONS = (
     Migration("lifecycles of directives", _LIFECYCLES),
     Migration("full-text search", _SEARCH),
     Migration("paces of rollouts", _PACES),
+    Migration("archives", _ARCHIVES),
 )
