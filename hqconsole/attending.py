@@ -2,7 +2,7 @@
 
 Owns when the hub looks at which directive: when its time has come or is over, when stores said
 something about it, when the roster changed, and once at the beginning at all of them, since nobody
-knows what an earlier hub still meant to do. What there is to do is `ledger.lifecycles`' business.
+knows what an earlier hub still meant to do. What there is to do is `ledger.due`'s business.
 
 Invariants:
 - A directive on which this program fails stops no other: what was done for it is undone alone, it
@@ -19,7 +19,7 @@ from buskit.database_part import undone_alone
 from buskit.defects import is_defect, told
 from hqconsole.audience import AudienceError
 from hqconsole.batch import Batch
-from hqconsole.ledger import audiences, directives, lifecycles, organisation, waves
+from hqconsole.ledger import audiences, directives, due, organisation, waves
 from hqconsole.ledger.arrivals import DEFECT
 from hqconsole.ledger.organisation import PresentOrganisation
 from hqconsole.ledger.troubles import record_standing_incident
@@ -102,18 +102,16 @@ class Attendant:
             self._left = None
             self._joined = set()
         if self._left is None:
-            self._left = lifecycles.unfinished(batch.reading)
+            self._left = due.unfinished(batch.reading)
         # In the order of their times, also after an outage: one may withdraw the next.
-        come = dict.fromkeys([*lifecycles.to_look_at(batch.reading, at), *self._left[:_AT_ONCE]])
+        come = dict.fromkeys([*due.to_look_at(batch.reading, at), *self._left[:_AT_ONCE]])
         self._left = self._left[_AT_ONCE:]
         touched, self._touched = batch.touched | self._touched, set()
         for directive_no in come:
             self._alone(batch, directive_no, self._look)
         for directive_no in sorted(touched - come.keys()):
             self._alone(batch, directive_no, self._look_briefly)
-        for directive_no in lifecycles.taking_in(
-            batch.reading, (come.keys() | touched) - self._joined
-        ):
+        for directive_no in due.taking_in(batch.reading, (come.keys() | touched) - self._joined):
             self._joined.add(directive_no)
             self._alone(batch, directive_no, self._take_joiners_in)
         return self._next_at(batch)
@@ -121,7 +119,7 @@ class Attendant:
     def _next_at(self, batch: Batch) -> float | None:
         if self._left:
             return batch.at
-        found = [directives.next_expiry(batch.reading), lifecycles.next_look(batch.reading)]
+        found = [directives.next_expiry(batch.reading), due.next_look(batch.reading)]
         times = [one for one in found if one is not None]
         if not times:
             return None
@@ -162,7 +160,7 @@ class Attendant:
         )
 
     def _look(self, batch: Batch, directive_no: int, *, whole: bool = True) -> None:
-        lifecycles.look(
+        due.look(
             batch.connection,
             directive_no,
             at=batch.at,

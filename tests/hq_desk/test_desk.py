@@ -27,14 +27,16 @@ from buswire.states import State
 from buswire.topics import Identity
 from hqconsole.desk import Heard, Linked, Publish, Tick, Unlinked
 from hqconsole.ledger import (
+    adoption,
     channels,
     deliveries,
     device_runs,
     devices,
     directives,
+    due,
     enrolment,
-    lifecycles,
     troubles,
+    waves,
 )
 from tests.hq_desk.office import OTHER, TILL, TOPICS, Office, new_id, original, receipt
 
@@ -283,10 +285,14 @@ HOT = (
         "device_online",
     ),
     (directives.NEXT_EXPIRY, "directive_expiring"),
-    (lifecycles.TO_LOOK_AT, "plan_to_look_at"),
-    (lifecycles.NEXT_LOOK, "plan_to_look_at"),
-    (lifecycles.LIVE_NOW, "directive_by_state"),
+    (due.TO_LOOK_AT, "plan_to_look_at"),
+    (due.NEXT_LOOK, "plan_to_look_at"),
+    (due.LIVE_NOW, "directive_by_state"),
+    (due.TAKES_IN, "INTEGER PRIMARY KEY"),
+    (directives.EXPIRING, "directive_expiring"),
     (deliveries.OPEN_OF, "delivery_open_of"),
+    (waves.PLANNED_IN, "PRIMARY KEY"),
+    (adoption.MAILBOX_NO, "sqlite_autoindex_mailbox_1"),
 )
 
 

@@ -325,8 +325,8 @@ def told_adopted(patch: Patch) -> None:
 
 def left_where_it_was(patch: Patch) -> None:
     """A hub goes on with the waves that the one before it began."""
-    patch.setattr("hqconsole.attending.lifecycles.unfinished", lambda _: [])
-    patch.setattr("hqconsole.attending.lifecycles.to_look_at", lambda *_: [])
+    patch.setattr("hqconsole.attending.due.unfinished", lambda _: [])
+    patch.setattr("hqconsole.attending.due.to_look_at", lambda *_: [])
 
 
 def wants_originals(patch: Patch) -> None:
