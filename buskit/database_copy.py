@@ -3,19 +3,24 @@
 import contextlib
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 from buskit.database_errors import translate, translate_os
-from buskit.files import replace, sync_file, sync_folder, unfinished_name
+from buskit.files import remove_unfinished, replace, sync_file, sync_folder, unfinished_name
 
 
 def copy_database(source: sqlite3.Connection, target: Path) -> None:
     """Copy what `source` holds now into the one file `target`: complete and durable, or not at all.
 
+    Half copies that killed processes left in that folder are removed first: each takes as much room
+    as a whole one.
+
     Raises:
         DatabaseFull: There is no room for the copy.
         DatabaseFailed: It cannot be written.
     """
+    remove_unfinished(target.parent, now_at=time.time(), target=target)
     unfinished = unfinished_name(target)
     try:
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

@@ -2,10 +2,17 @@
 
 import contextlib
 import os
+import re
 import time
 from pathlib import Path
 
 from buskit.crash_points import crash_point
+
+_UNFINISHED = re.compile(
+    r"\.(?P<target>.+)\.(?P<pid>[0-9]{1,10})\.[0-9a-f]{8}\.unfinished(-wal|-shm|-journal)?"
+)
+_ABANDONED_SECONDS = 600.0
+"""Who writes touches the file more often than that."""
 
 
 def write_atomically(
@@ -96,6 +103,50 @@ def _replace_patiently(source: Path, target: Path) -> None:
 def unfinished_name(target: Path) -> Path:
     """Return the name under which `target` is written before it takes its place."""
     return target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}.unfinished")
+
+
+def remove_unfinished(folder: Path, *, now_at: float, target: Path | None = None) -> int:
+    """Remove what processes that died in the middle left in a folder under unfinished names.
+
+    What may still be written is left alone: that of a process of this machine which runs, and, as
+    others may write there as well (a shared folder, another container), what was touched of late.
+    Call it before this process writes there: its own number may have been a dead one's.
+
+    Args:
+        folder: Where to look, not below it.
+        now_at: Unix time as files have it.
+        target: What is about to be written by the only one who writes it: unfinished ones of it are
+            removed however new they are, unless their process runs.
+
+    Returns:
+        How many files were removed.
+    """
+    removed = 0
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = _UNFINISHED.fullmatch(entry.name)
+            if match is None or _runs(int(match["pid"])):
+                continue
+            with contextlib.suppress(OSError):
+                own = target is not None and match["target"] == target.name
+                touched_seconds_ago = abs(now_at - entry.stat(follow_symlinks=False).st_mtime)
+                if own or touched_seconds_ago >= _ABANDONED_SECONDS:
+                    Path(entry.path).unlink()
+                    removed += 1
+    return removed
+
+
+def _runs(pid: int) -> bool:
+    """Whether another process of that number runs here, as far as the system tells."""
+    if os.name != "posix" or pid == os.getpid():
+        return False  # Windows refuses to remove what somebody has open
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def sync_file(path: Path) -> None:

@@ -39,6 +39,7 @@ from buskit.database import (
 from buskit.database_errors import explained
 from buskit.disk_trouble import DiskTrouble, close_quietly
 from buskit.doorbell import Doorbell
+from buskit.files import remove_unfinished
 from buskit.gathering import Gathered, Gathering, GatheringLimits, Rung
 from buskit.link import (
     Connected,
@@ -54,7 +55,7 @@ from buskit.terminal import narrate
 from buswire import frame
 from buswire.errors import WireError
 from buswire.messages import Hub as HubMessage
-from hqconsole import hub_identity, tls
+from hqconsole import hub_identity, keyring, tls
 from hqconsole.access_file import AccessFileKeeper, AccessFileWriter
 from hqconsole.desk import Desk, Event, Heard, Linked, Publish, Tick, Unlinked
 from hqconsole.errors import HqError
@@ -166,6 +167,8 @@ class HubProcess:
             SecretError: A key or the token cannot be used.
             DatabaseError: The ledger cannot be opened at the start, or is damaged.
         """
+        for folder in (self._home, self._home / keyring.FOLDER_NAME):
+            remove_unfinished(folder, now_at=time.time())
         self._ledger = open_ledger(self._home)
         try:
             require_sound(self._ledger)

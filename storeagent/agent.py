@@ -34,6 +34,7 @@ from buskit.database import (
 from buskit.database_errors import explained
 from buskit.disk_trouble import DiskTrouble, close_quietly
 from buskit.doorbell import Doorbell
+from buskit.files import remove_unfinished
 from buskit.gathering import Gathered, Gathering, GatheringLimits, Rung
 from buskit.link import (
     Connected,
@@ -165,6 +166,7 @@ class AgentProcess:
             DatabaseError: The database cannot be opened at the start, or it is damaged and another
                 one cannot be begun.
         """
+        remove_unfinished(self._home, now_at=time.time())
         self._database = self._own.open()
         try:
             self._core = self._make_core(self._database, process=None)

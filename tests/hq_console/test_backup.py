@@ -5,10 +5,13 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from buskit.crash_points import VARIABLE
 from buskit.locks import FileLock
 from buswire.messages import Alert
 from hqconsole.home import HUB_LOCK_NAME
@@ -211,3 +214,43 @@ def test_a_backup_replaces_an_older_one(run: Run, home: Path, copy: Path) -> Non
     assert run("backup", str(copy))[0] == 0
     run("restore", str(copy), "--yes")
     assert titles(run) == ["before", "after"]
+
+
+def test_what_killed_backups_left_is_removed(
+    run: Run, home: Path, copy: Path, tmp_path: Path
+) -> None:
+    """Half copies take as much room as whole ones: the next one to that folder clears them away."""
+
+    def left() -> list[str]:
+        return sorted(path.name for path in tmp_path.glob(".*unfinished*"))
+
+    switch = tmp_path / "switch"
+
+    def die_in_backup(target: Path) -> None:
+        words = ["backup", str(target), "--home", str(home)]
+        code = f"from hqconsole.commands.main import main; main.run({words!r}, 'hq')"
+        for chosen in (0, 1):
+            at = f"before file {target.name}"
+            passed = switch.read_text().splitlines() if chosen else []
+            switch.write_text(f"{passed.index(at) if chosen else 0}\n")
+            done = subprocess.run(
+                [sys.executable, "-c", code],
+                env=os.environ | {VARIABLE: str(switch)},
+                capture_output=True,
+                check=False,
+            )
+            assert done.returncode == (-9 if chosen else 0), done.stderr
+        switch.unlink()
+
+    die_in_backup(tmp_path / "copy.db")
+    (of_copy,) = left()
+    die_in_backup(tmp_path / "tuesday.db")
+    assert len(left()) == 2
+    assert run("backup", str(copy))[0] == 0
+    (of_tuesday,) = left()
+    assert of_tuesday != of_copy
+    os.utime(tmp_path / of_tuesday, (1e9, 1e9))
+    assert run("backup", str(tmp_path / "wednesday.db"))[0] == 0
+    assert left() == []
+    for path in (copy, tmp_path / "tuesday.db", tmp_path / "wednesday.db"):
+        assert run("restore", str(path), "--yes")[0] == 0

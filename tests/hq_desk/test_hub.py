@@ -1,6 +1,8 @@
 """The hub's loop beside the protocol: access file, keys, and whose word on `hq` counts."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -268,3 +270,18 @@ def _write(running: Running) -> None:
     """Give the hub something to save: a directive that waits for its seal."""
     running.hub._desk._notary._seals_doubted = True
     ring(running.home)
+
+
+def test_what_dead_processes_left_is_removed_at_the_start(home: Path) -> None:
+    """Half-written files in the home and among the keys, once nobody can be at work on them."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    keyring.create(home, at=1.0)
+    left = [folder / f".x.json.{child.pid}.0123abcd.unfinished" for folder in (home, home / "keys")]
+    for path in left:
+        path.write_bytes(b"half")
+        os.utime(path, (1e9, 1e9))
+    running = Running(home)
+    wait_until(lambda: any("runs in" in line for line in running.said), what="the hub")
+    running.stop()
+    assert not any(path.exists() for path in left)
