@@ -28,6 +28,7 @@ from buswire.topics import Channel
 from hqconsole.audience import Mailbox, Organisation, cover, digest
 from hqconsole.errors import HqError
 from hqconsole.ledger import channels, deliveries, reach, steps, withdrawing
+from hqconsole.ledger.opening import require_sum
 from hqconsole.ledger.organisation import MailboxNumbers
 from hqconsole.ledger.steps import LIVE_STATES
 from hqconsole.lifecycle import Action, DirectiveState
@@ -242,12 +243,17 @@ def sent_document(
 
     Returns:
         The number of the document.
+
+    Raises:
+        DatabaseDamaged: The draft is not as it was written, or as it was approved.
     """
-    (data,) = connection.execute(
-        "SELECT data FROM doc WHERE no = (SELECT doc_no FROM directive WHERE no = ?)",
+    total, *row = connection.execute(
+        "SELECT sum, no, kind, data, seal FROM doc"
+        " WHERE no = (SELECT doc_no FROM directive WHERE no = ?)",
         (directive_no,),
     ).fetchone()
-    draft = read(bytes(data))
+    require_sum("doc", total, *row)
+    draft = read(bytes(row[2]))
     audience = draft.audience or Audience(mailboxes=0, digest="")
     document = msgspec.structs.replace(
         draft,

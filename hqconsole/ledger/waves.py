@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 
 from buswire.states import CLOSED_BY_HQ, Needs, State, is_open
 from buswire.topics import Channel
-from hqconsole.audience import Mailbox, Organisation, cover
+from hqconsole.audience import Mailbox, Organisation, cover, digest
 from hqconsole.errors import HqError
 from hqconsole.ledger import channels, deliveries, directives, evidence, reach, steps, withdrawing
 from hqconsole.ledger.deliveries import STATE_CODES, STATE_OF
 from hqconsole.ledger.directives import NewId
+from hqconsole.ledger.opening import damaged
 from hqconsole.lifecycle import UNSENT, Action, DirectiveState
 from hqconsole.rollout import Gate, Pace, Progress, Verdict, judge
 
@@ -37,6 +38,11 @@ MAILBOXES = (
 )
 _REASONS_NAMED = 3
 _GOING = UNSENT | {DirectiveState.ROLLING}
+FROZEN = tuple(
+    f"SELECT store.id, role FROM {table} CROSS JOIN mailbox ON mailbox.no = mailbox_no"
+    f" CROSS JOIN store ON store.no = store_no WHERE directive_no = ?{also}"
+    for table, also in (("delivery", " AND joined_at IS NULL"), ("planned", ""))
+)
 _NEXT_WAVE = (
     "SELECT no, label, mailboxes, not_before, began_at FROM wave"
     " WHERE directive_no = ? AND sent_at IS NULL ORDER BY no LIMIT 1"
@@ -263,6 +269,8 @@ def _send(
         )
     ]
     all_of_it = len(numbers) == left
+    if wave.began_at is None:
+        _require_frozen(connection, directive_no)
     if numbers:
         _put_out(
             connection, directive_no, wave.no, numbers, at=at, new_id=new_id, there=organisation()
@@ -280,6 +288,20 @@ def _send(
         "UPDATE plan SET rate_used_until = ? WHERE directive_no = ?", (used_until, directive_no)
     )
     return None if all_of_it else pace.next_at(used_until)
+
+
+def _require_frozen(connection: sqlite3.Connection, directive_no: int) -> None:
+    """Make sure that nobody gets a directive who was not in its frozen audience.
+
+    Raises:
+        DatabaseDamaged: Its mailboxes are not those of its digest.
+    """
+    mailboxes = [row for query in FROZEN for row in connection.execute(query, (directive_no,))]
+    (frozen,) = connection.execute(
+        "SELECT digest FROM directive WHERE no = ?", (directive_no,)
+    ).fetchone()
+    if digest(mailboxes) != frozen:
+        raise damaged("the audience of a directive is not the one that was frozen")
 
 
 def _put_out(

@@ -4,9 +4,11 @@ import pytest
 
 from buskit.database import DatabaseDamaged
 from buswire.cursors import START
+from buswire.states import State
 from hqconsole.desk import Tick
 from hqconsole.ledger.soundness import require_sound
 from tests.hq_desk.office import Office
+from tests.hq_desk.rollouts import Rollouts
 
 SPOILT = {
     "a letter of a directive": "UPDATE doc SET data = CAST(replace(CAST(data AS TEXT), 'One',"
@@ -61,3 +63,23 @@ def test_what_is_written_fits(office: Office) -> None:
     office.issue("One")
     sent_to_a_newcomer(office)
     require_sound(office.ledger, thoroughly=True)
+
+
+def test_a_text_that_is_yet_to_be_sent_is_what_was_written_down() -> None:
+    """What the disk has changed of a draft is never sealed."""
+    office = Rollouts()
+    office.start(office.write("In parts", starts="in 2 hours"))
+    office.ledger.connection.execute(
+        "UPDATE doc SET data = CAST(replace(CAST(data AS TEXT), 'parts', 'ports') AS BLOB)"
+    )
+    with pytest.raises(DatabaseDamaged, match="doc"):
+        office.later(7300.0)
+
+
+def test_a_wave_goes_to_those_who_were_in_the_frozen_audience() -> None:
+    """Whoever the disk has put in their place gets nothing."""
+    office = Rollouts()
+    no = office.out("In parts", pilot=["S1"])
+    office.ledger.connection.execute("UPDATE planned SET mailbox_no = mailbox_no + 1")
+    with pytest.raises(DatabaseDamaged, match="frozen"):
+        office.answer(no, "S1", State.DONE)
