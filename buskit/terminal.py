@@ -13,6 +13,7 @@ Invariants:
 
 import contextlib
 import re
+import shutil
 import sys
 import time
 import unicodedata
@@ -31,6 +32,10 @@ _HARMFUL = re.compile(
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _MOST_ROWS_IN_A_TABLE = 2000  # laying out more takes seconds; plain lines take none
 _MANY_ROWS = 1000
+_WIDE = 110
+_BETWEEN_COLUMNS = 2
+_SHORT = 16  # a moment, "2026-05-01 18:00", is not folded while anything longer can be
+_LONG = 12  # what long text is left with, before short text is folded, too
 _COMPARABLE = frozenset({str, bool, int, float})
 """Types of values of which a long list has few different ones, such as regions and states."""
 
@@ -161,6 +166,40 @@ class Column:
         return self.style if isinstance(self.style, str) else self.style(row)
 
 
+def column_widths(titles: Sequence[str], cells: Sequence[Sequence[str]], free: int) -> list[int]:
+    """Share the columns of a terminal out among those of a table.
+
+    What is short (an id, a moment, a count) stays in one piece as long as that is possible at all;
+    long text is folded first, and titles at their blanks before anything else.
+
+    Args:
+        titles: What stands above each column.
+        cells: The text in each column.
+        free: How many columns of the terminal there are for all of them together.
+    """
+    natural = [max(map(display_width, column), default=0) for column in cells]
+    words = [max(map(display_width, title.split()), default=0) for title in titles]
+    widths = [
+        min(max(cell, display_width(title)), max(1, free))
+        for cell, title in zip(natural, titles, strict=True)
+    ]
+    least = [max(cell, word) for cell, word in zip(natural, words, strict=True)]
+    _shrink(widths, least, free)
+    long = [min(low, _LONG) if low > _SHORT else low for low in least]
+    _shrink(widths, long, free)
+    _shrink(widths, [1] * len(widths), free)
+    return widths
+
+
+def _shrink(widths: list[int], least: Sequence[int], free: int) -> None:
+    """Take from the widest what is too much in all, and from none more than to its least."""
+    while sum(widths) > free:
+        wide = [i for i, width in enumerate(widths) if width > least[i]]
+        if not wide:
+            return
+        widths[max(wide, key=widths.__getitem__)] -= 1
+
+
 class Sheet:
     """Shows values on one stream: as tables on a terminal, plain lines in a pipe, or as JSON."""
 
@@ -178,6 +217,12 @@ class Sheet:
     def on_terminal(self) -> bool:
         """Whether a person is looking."""
         return self._out.isatty()
+
+    @property
+    def narrow(self) -> bool:
+        """Whether a person is looking at fewer columns than a table likes to have."""
+        width = self._width or shutil.get_terminal_size().columns
+        return self.on_terminal and width < _WIDE
 
     def show(
         self,
@@ -239,15 +284,24 @@ class Sheet:
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        for column in columns:
+        console = Console(file=self._out, width=self._width, highlight=False)
+        cells = [[column.words(row) for row in rows] for column in columns]
+        # One blank belongs to each cell, the other is the line between two columns.
+        free = console.width - _BETWEEN_COLUMNS * (len(columns) - 1)
+        widths = column_widths([column.title for column in columns], cells, free)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        for column, width in zip(columns, widths, strict=True):
             table.add_column(
-                Text(column.title), justify="right" if column.right else "left", overflow="fold"
+                Text(column.title),
+                justify="right" if column.right else "left",
+                overflow="fold",
+                width=width,
             )
-        for row in rows:
+        for row, words in zip(rows, zip(*cells, strict=True), strict=True):
             # Text, not str: a name in square brackets is a name and no markup.
-            table.add_row(*(Text(c.words(row), style=c.colour(row)) for c in columns))
-        Console(file=self._out, width=self._width, highlight=False).print(table)
+            styled = zip(words, columns, strict=True)
+            table.add_row(*(Text(text, style=column.colour(row)) for text, column in styled))
+        console.print(table)
 
     def _lines(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
         padded = [_padded(column, rows) for column in columns]

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from buskit.terminal import bar, clock
+from buskit.terminal import Sheet, bar, clock
 from buswire.states import State
-from hqconsole.lifecycle import DirectiveState, words
+from hqconsole.lifecycle import UNFINISHED, DirectiveState, words
 from hqconsole.moments import Moment, MomentError
 
 LEGEND = (
@@ -32,6 +32,16 @@ def progress_bar(row: Mapping[str, Any], width: int = 24) -> str:
     )
 
 
+def bar_width(sheet: Sheet) -> int:
+    """How wide a bar in a table is: one that is folded is none, so it is short where it must be."""
+    return 10 if sheet.narrow else 24
+
+
+def short_clock(unix_at: float | None) -> str:
+    """A moment for a narrow table, without its year; empty for none."""
+    return "" if unix_at is None else clock(unix_at)[5:]
+
+
 def met_words(row: Mapping[str, Any]) -> str:
     """How many did as asked, of how many: "87 of 112 done"."""
     return f"{row['met']:,} of {row['mailboxes']:,} {row['needs']}"
@@ -44,7 +54,8 @@ def state_words(row: Mapping[str, Any]) -> str:
 
 def count_words(row: Mapping[str, Any]) -> str:
     """The counts of all states that anyone is in: "12 pending, 3 read, 97 done"."""
-    counts = {**row["states"], "not sent yet": row["planned"]}
+    still = DirectiveState(row["state"]) in UNFINISHED
+    counts = {**row["states"], "not sent yet" if still else "never sent": row["planned"]}
     return ", ".join(
         f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count
     )
@@ -64,18 +75,18 @@ def note_words(row: Mapping[str, Any]) -> str:
 def _start_words(starts: str | None) -> str:
     """When it goes out: on every store's own clock, or on this machine's."""
     try:
-        unix_seconds = Moment.from_text(starts or "").unix_seconds
+        Moment.from_text(starts or "")
     except MomentError:
         return ""
-    return due_words(starts) if unix_seconds is None else clock(unix_seconds)
+    return due_words(starts)
 
 
 def due_words(due: str | None) -> str:
-    """When it is due: a wall time is every store's own."""
+    """When it is due: a wall time is every store's own; an instant is on this machine's clock."""
     if not due:
         return ""
     try:
-        local = Moment.from_text(due).is_local
+        unix_seconds = Moment.from_text(due).unix_seconds
     except MomentError:  # adopted from a store's copy; shown as it is
         return due
-    return due.replace("T", " ") + (" local" if local else "")
+    return due.replace("T", " ") + " local" if unix_seconds is None else clock(unix_seconds)

@@ -1,6 +1,5 @@
 """`status`: how far each directive is, or one of them in full, by parts, or live."""
 
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from hqconsole.ledger.opening import open_ledger
 from hqconsole.lifecycle import LIVE, UNFINISHED, DirectiveState
 from hqconsole.render import (
     LEGEND,
+    bar_width,
     count_words,
     due_words,
     met_words,
@@ -31,7 +31,6 @@ from hqconsole.render import (
 
 _POLL_SECONDS = 0.2
 _DIRECTIVES = 20
-_WIDE = 110
 
 
 @click.command()
@@ -143,25 +142,27 @@ def _list(
         shown = {"hub_running": hub.running, "hub_connected": connected}
         sheet.json({**shown, "directives": rows, "asking": asking})
         return
-    # A bar that is folded is none: on a narrow terminal it is short, and dates are without year.
-    narrow = sheet.on_terminal and shutil.get_terminal_size().columns < _WIDE
+    width = 8 if sheet.narrow else bar_width(sheet)
     for row in rows:
-        row["bar"] = progress_bar(row, 8) if narrow else progress_bar(row)
+        row["bar"] = progress_bar(row, width)
         row["met_words"] = met_words(row)
         row["state_words"] = state_words(row)
         row["note"] = note_words(row)
     columns = [
         Column("short_id", "id"),
-        Column(
-            "issued_at", "issued", text=lambda at: clock(at)[5:] if at and narrow else clock(at)
-        ),
+        Column("issued_at", "issued", text=clock),
         Column("state_words", "state", style=_colour),
         Column("bar", "progress"),
         Column("met_words", "as asked", right=True),
-        Column("due", "due", text=lambda due: _short(due) if narrow else due_words(due)),
+        Column("due", "due", text=_short if sheet.narrow else due_words),
         Column("title", "title", style=_colour),
         Column("note", "note"),
     ]
+    if sheet.narrow:  # the title is what one reads; what else there is, hq status ID has
+        del columns[1]
+        for row in rows:
+            row["title"] += f" ({row['note']})" if row["note"] else ""
+            row["note"] = ""
     if not any(row["note"] for row in rows):
         columns.pop()
     empty = "none stands so" if states else "nothing was issued yet: hq publish --help"

@@ -14,10 +14,12 @@ from hqconsole.lifecycle import UNSENT, DirectiveState
 from hqconsole.prospects import Coming, upcoming
 from hqconsole.render import (
     LEGEND,
+    bar_width,
     count_words,
     due_words,
     met_words,
     progress_bar,
+    short_clock,
     state_words,
 )
 from hqconsole.store_times import StoreTimes
@@ -25,6 +27,7 @@ from hqconsole.store_times import StoreTimes
 _CHANNELS_NAMED = 8
 _DRIFTERS_NAMED = 10
 _WITHDRAWN = frozenset({DirectiveState.CANCELLED, DirectiveState.SUPERSEDED})
+_HELD = frozenset({DirectiveState.PAUSED, DirectiveState.DENIED})
 _SEEN = {
     "pending": "never seen",
     "delivered": "delivered, not read",
@@ -97,8 +100,10 @@ def show(found: Mapping[str, Any]) -> None:
 
 def show_by(rows: Sequence[Mapping[str, Any]], grouping: str, needs: str) -> None:
     """Show how far each part of it is."""
+    sheet = Sheet()
+    width = bar_width(sheet)
     lines = [
-        {**row, "bar": progress_bar(row), "met_words": met_words({**row, "needs": needs})}
+        {**row, "bar": progress_bar(row, width), "met_words": met_words({**row, "needs": needs})}
         for row in rows
     ]
     columns = [
@@ -114,7 +119,7 @@ def show_by(rows: Sequence[Mapping[str, Any]], grouping: str, needs: str) -> Non
         del columns[1]
     for line in lines:
         line["cannot"] = line["states"]["cannot"]
-    Sheet().show(lines, columns, as_json=False, empty="it has no audience")
+    sheet.show(lines, columns, as_json=False, empty="it has no audience")
     narrate(LEGEND)
 
 
@@ -163,12 +168,13 @@ def _state(found: Mapping[str, Any]) -> str:
         text += f" {clock(found['closed_at'])}"
     if found["cancelled_by"]:
         text += f" by {found['cancelled_by']}"
-    denied = [one["note"] for one in found["steps"] if one["state"] == DirectiveState.DENIED]
+    held = [one for one in found["steps"] if one["state"] == found["state"] in _HELD]
     why = found["cancel_reason"]
+    if held:
+        text += f" by {held[-1]['by']}" if held[-1]["by"] else ""
+        why = held[-1]["note"]
     if found["state"] == DirectiveState.PAUSED:
         why = found["paused_why"]
-    elif found["state"] == DirectiveState.DENIED and denied:
-        why = denied[-1]
     return f"{text}: {why}" if why else text
 
 
@@ -244,21 +250,27 @@ def _show_waves(sheet: Sheet, found: Mapping[str, Any]) -> None:
     rows = [
         {
             **wave,
-            "bar": progress_bar(wave),
+            "bar": progress_bar(wave, bar_width(sheet)),
             "met_words": met_words({**wave, "needs": found["needs"]}),
         }
         for wave in found["waves"]
     ]
+    moment = short_clock if sheet.narrow else _moment
     columns = [
         Column("wave", "wave", right=True),
         Column("label", "which"),
-        Column("not_before_at", "not before", text=_moment),
-        Column("began_at", "began", text=_moment),
-        Column("sent_at", "sent", text=_moment),
+        Column("not_before_at", "not before", text=moment),
+        Column("began_at", "began", text=moment),
+        Column("sent_at", "sent", text=moment),
         Column("bar", "progress"),
         Column("met_words", "as asked", right=True),
     ]
-    sheet.show(rows, columns, as_json=False, empty="")
+    moments = {"not_before_at", "began_at", "sent_at"}
+    unused = {key for key in moments if all(row[key] is None for row in rows)}
+    if sheet.narrow and "sent_at" not in unused:
+        unused.add("began_at")
+    shown = [column for column in columns if column.key not in unused]
+    sheet.show(rows, shown, as_json=False, empty="")
 
 
 def _show_next(sheet: Sheet, found: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,11 @@ from buswire.states import State
 from hqconsole.commands.common import heard_words, narrate_link, online_column
 from hqconsole.ledger import directives, mailbox_views, views
 from hqconsole.ledger.opening import open_ledger
-from hqconsole.lifecycle import UNSENT, DirectiveState
+from hqconsole.lifecycle import UNFINISHED, UNSENT, DirectiveState
+from hqconsole.render import short_clock
+
+_SAID_ONCE = {"region": "region {}", "role": "for {}", "state": "{}"}
+"""What a narrow table leaves out where it is the same in every row."""
 
 
 @click.command()
@@ -77,7 +81,8 @@ def who(
         Sheet().json(found)
         return
     _show(found, now_at)
-    if one["planned"] and not planned and not unsent:
+    state = DirectiveState(one["state"])
+    if one["planned"] and not planned and not unsent and state in UNFINISHED:
         narrate(
             f"{one['planned']:,} more are yet to get it:"
             f" hq who {one['short_id']} --state {mailbox_views.PLANNED}"
@@ -98,31 +103,24 @@ def _show(found: list[dict[str, Any]], now_at: float) -> None:
         row["why"] = "; ".join(filter(None, (said, *proof, *late)))
         row["device"] = "" if row["devices"] else "no device"
         row["joined"] = "joined" if row["joined_at"] is not None else ""
-    columns = [
-        Column("store", "store"),
-        Column("name", "name"),
-        Column("region", "region"),
-        Column("role", "for", text=lambda role: "" if role == "any" else role),
-        Column("state", "state", text=lambda state: state.replace("_", " ")),
-        Column("since", "since", text=lambda at: "" if at is None else clock(at)),
-        Column(
-            "due_local",
-            "due (store time)",
-            text=lambda due: "" if due is None else due.replace("T", " "),
-            style=lambda row: "bold red" if row["overdue"] else "",
-        ),
-        Column("overdue", "overdue", text=lambda over: "overdue" if over else "", style="bold red"),
-        Column("wave", "wave", right=True),
-        Column("joined", "joined"),
-        online_column(),
-        Column("device", "device", style="bold yellow"),
-        Column("last_heard_at", "last heard", text=heard_words(now_at)),
-        Column("why", "said"),
-    ]
-    optional = {"due_local", "overdue", "wave", "joined", "device", "why"}
-    used = {key for key in optional if any(row[key] for row in found)}
-    shown = [column for column in columns if column.key in used or column.key not in optional]
-    Sheet().show(found, shown, as_json=False, empty="nobody")
+    sheet = Sheet()
+    columns = _columns(sheet, now_at)
+    for row in found:
+        heard = heard_words(now_at)(row["last_heard_at"])
+        row["there"] = row["device"] or ("online" if row["online"] else heard)
+    optional = {"since", "due_local", "overdue", "wave", "joined", "device", "why"}
+    dropped = {key for key in optional if not any(row[key] for row in found)}
+    same: list[str] = []
+    if sheet.narrow and found:
+        dropped |= {"overdue"}  # its due time is red
+        for key, words in _SAID_ONCE.items():
+            values = {row[key] for row in found}
+            if len(values) == 1 and len(found) > 1 and key not in dropped:
+                dropped.add(key)
+                same.append(words.format(str(*values).replace("_", " ")))
+        dropped |= {"wave"} if len({row["wave"] for row in found}) == 1 else set()
+    shown = [column for column in columns if column.key not in dropped]
+    sheet.show(found, shown, as_json=False, empty="nobody")
     if found:
         counts = Counter(row["state"] for row in found)
         late = sum(row["overdue"] for row in found)
@@ -132,3 +130,43 @@ def _show(found: list[dict[str, Any]], now_at: float) -> None:
         parts += [f"{deviceless:,} without a device"] if deviceless else []
         online = sum(row["online"] for row in found)
         narrate(f"{', '.join(parts)}; {online:,} of them are online")
+        if same:
+            narrate(f"all of them: {', '.join(same)}")
+
+
+def _moment(at: float | None) -> str:
+    return "" if at is None else clock(at)
+
+
+def _there_colour(row: Mapping[str, Any]) -> str:
+    if row["device"]:
+        return "bold yellow"
+    return "green" if row["online"] else "dim"
+
+
+def _columns(sheet: Sheet, now_at: float) -> list[Column]:
+    narrow = sheet.narrow
+    there = [
+        online_column(),
+        Column("device", "device", style="bold yellow"),
+        Column("last_heard_at", "last heard", text=heard_words(now_at)),
+    ]
+    return [
+        Column("store", "store"),
+        Column("name", "name"),
+        Column("region", "region"),
+        Column("role", "for", text=lambda role: "" if role == "any" else role),
+        Column("state", "state", text=lambda state: state.replace("_", " ")),
+        Column("since", "since", text=short_clock if narrow else _moment),
+        Column(
+            "due_local",
+            "due there" if narrow else "due (store time)",
+            text=lambda due: "" if due is None else due.replace("T", " ")[5 * narrow :],
+            style=lambda row: "bold red" if row["overdue"] else "",
+        ),
+        Column("overdue", "overdue", text=lambda over: "overdue" if over else "", style="bold red"),
+        Column("wave", "wave", right=True),
+        Column("joined", "joined"),
+        *([Column("there", "device", style=_there_colour)] if narrow else there),
+        Column("why", "said"),
+    ]

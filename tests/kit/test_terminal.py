@@ -13,7 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buskit.terminal import Column, Sheet, ago, bar, clock, display_width, narrate, printable
+from buskit.terminal import (
+    Column,
+    Sheet,
+    ago,
+    bar,
+    clock,
+    column_widths,
+    display_width,
+    narrate,
+    printable,
+)
 
 COLUMNS = [
     Column("id", "Store"),
@@ -87,6 +97,19 @@ def test_a_table_folds_and_loses_nothing() -> None:
     assert "上海南京东路" in letters
     assert "[bold]evil[/]\\x1b[2J\\x9b31m\\u202egnp" in letters.replace("S003", "")
     assert "\x9b" not in out.getvalue()
+
+
+def test_short_values_stay_in_one_piece_on_a_narrow_terminal() -> None:
+    """Long text is folded, and titles at their blanks, before an id, a moment or a count is."""
+    cells = [["302ef0e5"], ["2026-11-23 14:42"], ["18 of 180 done"], ["Set up the promotion " * 4]]
+    titles = ["id", "when it was issued", "as asked", "title"]
+    widths = column_widths(titles, cells, 74)
+    assert widths == [8, 16, 14, 36]
+    assert column_widths(titles, cells, 50) == [8, 16, 14, 12]
+    assert sum(column_widths(titles, cells, 200)) < 200
+    narrow = column_widths(titles, cells, 20)  # nothing fits any more, and still nothing is lost
+    assert sum(narrow) == 20
+    assert min(narrow) >= 1
 
 
 def test_json_is_exact_and_harmless() -> None:
