@@ -116,6 +116,18 @@ LIVE: Final = frozenset({_S.ROLLING, _S.PAUSED, _S.ISSUED})
 """Stores have it and HQ waits for some of them, or has more to send."""
 UNFINISHED: Final = LIVE | {_S.DRAFT, _S.WAITING, _S.SCHEDULED}
 """Something is still to happen."""
+_VERBS: Final = {
+    _A.SUBMIT: "submit",
+    _A.DENY: "deny",
+    _A.REVISE: "revise",
+    _A.SCHEDULE: "schedule",
+    _A.PAUSE: "pause",
+    _A.RESUME: "resume",
+    _A.STOP: "stop",
+    _A.CANCEL: "cancel",
+    _A.SUPERSEDE: "publish --supersedes",
+}
+"""What a person says for an action; the others happen by themselves, or by another verb."""
 
 
 class LifecycleError(HqError):
@@ -131,10 +143,14 @@ def moved(state: DirectiveState, action: Action) -> DirectiveState:
     try:
         return MACHINE[state][action]
     except KeyError:
-        able = ", ".join(MACHINE[state])
+        able = ", ".join(
+            f"hq {verb}" for action, verb in _VERBS.items() if action in MACHINE[state]
+        )
+        if state is DirectiveState.WAITING:
+            able = f"hq approve, {able}"
         raise LifecycleError(
             f"it is {words(state)}: {action.value} is not possible",
-            hint=f"what is: {able}" if able else "nothing happens to it any more",
+            hint=f"what is possible: {able}" if able else "nothing happens to it any more",
         ) from None
 
 

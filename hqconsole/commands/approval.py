@@ -62,7 +62,13 @@ def approve(directive: str, note: str, home: Path) -> None:
     """Let out what somebody else wrote: hq status ID shows the text and the audience.
 
     What you approve is its text and its frozen audience; neither can change before it goes out.
-    """
+
+    \b
+    Examples:
+      hq status --state waiting_for_approval
+      hq status 3f2a
+      hq approve 3f2a --note 'checked with quality'
+    """  # noqa: D301 - click reads \b as: leave the lines as they are
     with about(home, directive, "approve", by_another=True) as one:
         state = lifecycles.approve(
             one.connection,
@@ -82,8 +88,14 @@ def approve(directive: str, note: str, home: Path) -> None:
 @click.option("--reason", required=True, metavar="TEXT", help="Why; its author sees it.")
 @home_option("hq")
 def deny(directive: str, reason: str, home: Path) -> None:
-    """Say no to what waits for approval; its author can revise it and submit it again."""
+    """Say no to what waits for approval; its author can revise it and submit it again.
+
+    \b
+    Examples:
+      hq deny 3f2a --reason 'Which sizes?'
+    """  # noqa: D301 - click reads \b as: leave the lines as they are
     with about(home, directive, "approve", by_another=True) as one:
         lifecycles.deny(one.connection, one.no, by=one.by, why=reason, at=one.at)
         one.audit("deny", author=one.author.name, reason=reason)
-    narrate(f"denied; {one.author.name or 'its author'} can: hq revise {one.short_id}")
+    author = one.author.name or "its author"
+    narrate(f"denied; {author} can: hq revise {one.short_id}, then hq submit {one.short_id}")

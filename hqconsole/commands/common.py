@@ -48,15 +48,23 @@ def span_seconds(text: str) -> float:
 
 
 def by_option(command: F) -> F:
-    """Add `--by`: who does it; by default the user of this machine."""
+    """Add `--by`: who says it; empty when nobody said who, and `said_by` knows then."""
     return click.option(
         "--by",
-        default=_user,
+        default="",
         envvar="STOREBUS_BY",
         metavar="NAME",
-        show_default="$STOREBUS_BY, or who you are here",
-        help="Who says it.",
+        show_default="$STOREBUS_BY, or your name in operators.toml, or who you are here",
+        help="Who says it, as the stores see it.",
     )(command)
+
+
+def said_by(by: str, home: Path) -> str:
+    """The name that the stores see: as `--by` says, or what people call the operator."""
+    known = None
+    with contextlib.suppress(operators.OperatorsError):  # to look at something asks for no file
+        known = operators.load(home).find(operator())
+    return (by or (known.display_name if known else "") or operator())[:500]
 
 
 def _user() -> str:

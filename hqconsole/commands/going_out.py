@@ -47,7 +47,8 @@ def out_words(state: str, short_id: str, why: str = "") -> str:
         case DirectiveState.WAITING:
             return f"{why or 'it needs approval'}; somebody else runs: hq approve {short_id}"
         case DirectiveState.SCHEDULED:
-            return f"it goes out at its time; before that: hq schedule {short_id}, or hq cancel"
+            change = f"hq schedule {short_id} WHEN, or hq cancel {short_id}"
+            return f"it goes out at its time; before that: {change}"
         case DirectiveState.ROLLING:
             return f"its first wave is out; hq pause {short_id} holds the others back"
         case DirectiveState.PAUSED:

@@ -17,7 +17,7 @@ from hqconsole.ledger.opening import open_ledger
 
 @click.command()
 @click.argument("store", metavar="STORE")
-@click.argument("role", metavar="ROLE", default=seats.ANY)
+@click.argument("role", metavar="[ROLE]", default=seats.ANY)
 @click.option(
     "--since",
     metavar="WHEN",

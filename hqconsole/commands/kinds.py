@@ -32,6 +32,7 @@ def kinds(home: Path, as_json: bool) -> None:
       remind = ["2h before due", "every 4h after due, 6 times, 08:00-20:00"]
       escalate = ["24h late: region manager"]
       expires_after = "30d"
+
     \b
       [approval]
       above_mailboxes = 500

@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
+import msgspec
 
 from buskit.cli import home_option, json_option
 from buskit.database import Database
@@ -22,7 +23,14 @@ from buswire.states import Needs
 from hqconsole import kinds
 from hqconsole.audience import Choice, choose, left_out
 from hqconsole.commands.audience_options import audience_options
-from hqconsole.commands.common import acting, by_option, narrate_hub, operator, write_audit
+from hqconsole.commands.common import (
+    acting,
+    by_option,
+    narrate_hub,
+    operator,
+    said_by,
+    write_audit,
+)
 from hqconsole.commands.going_out import asked_gate, out_words, per_hour
 from hqconsole.composing import Composed, Wish, compose, waves, why_approval
 from hqconsole.cover import cover, digest
@@ -36,12 +44,18 @@ from hqconsole.ledger.views import SHORT_ID, directive_id
 from hqconsole.lifecycle import DirectiveState
 from hqconsole.moments import Moment
 from hqconsole.organisation import Mailbox, Organisation
+from hqconsole.reminders import Escalation, escalation_words
+from hqconsole.reminders import words as rule_words
+from hqconsole.render import due_words
 from hqconsole.selector import Selector
+from hqconsole.store_times import StoreTimes
 from hqconsole.zones import time_zone
 
 _NAMED = 5
-_CHANNELS_NAMED = 8
+_WAVES_NAMED = 8
+_CHANNELS_NAMED = 3
 _MANY = 20_000
+_FIRST_ON_EARTH = "Pacific/Kiritimati"
 
 
 @click.command()
@@ -164,7 +178,7 @@ def publish(
         with ledger.read() as connection:
             choice, composed = publishing.prepare(
                 connection,
-                by=by[:500],
+                by=said_by(by, home),
                 now=datetime.fromtimestamp(now_at, ZoneInfo(zone)),
                 zone=zone,
             )
@@ -172,6 +186,7 @@ def publish(
             unserved = store_views.unserved(connection, choice.mailboxes)
             cut = publishing.cut(connection, composed, choice, zone)
             replaced = publishing.replaced(connection)
+            late = _late(connection, composed, choice, now_at)
         why = why_approval(settings.approval, what, len(choice.mailboxes))
         found = _facts(choice.mailboxes)
         if not dry_run:
@@ -206,13 +221,15 @@ def publish(
     }
     for store_id in left_out(selector, choice.mailboxes):
         narrate(f"! store {store_id} was named and is left out: it lacks that role or tag")
+    if late:
+        narrate(f"! it is past due already in {late:,} of the {found['stores']:,} stores")
     for note in choice.notes:
         narrate(f"! {note}")
     if as_json:
         found["hub_running"] = hub_state(home).running
         Sheet().json(found)
         return
-    _show(found)
+    _show(found, composed)
     if dry_run:
         narrate("nothing was issued; the same without --dry-run issues it")
         return
@@ -341,6 +358,16 @@ class _Publishing:
         return found | ({"channels": uses, "digest": fingerprint} if uses else {})
 
 
+def _late(connection: sqlite3.Connection, composed: Composed, choice: Choice, now_at: float) -> int:
+    """In how many stores it is past due before it goes out: where the day began long ago."""
+    due = StoreTimes(composed.draft.due)
+    if composed.starts is not None or not due.is_past(_FIRST_ON_EARTH, now_at):
+        return 0
+    zones = timezones(connection)
+    stores = {mailbox.store for mailbox in choice.mailboxes}
+    return sum(due.is_past(zones[store], now_at) for store in stores)
+
+
 def _regions(mailboxes: set[Mailbox], there: Organisation) -> set[str]:
     return {there.stores[mailbox.store].region for mailbox in mailboxes}
 
@@ -369,7 +396,7 @@ def _reach(mailboxes: set[Mailbox], there: Organisation) -> dict[str, Any]:
     }
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(found: dict[str, Any], composed: Composed) -> None:
     roles = [role for role in found["roles"] if role != ANY_ROLE]
     words: dict[str, str] = {}
     if "short_id" in found:
@@ -383,9 +410,9 @@ def _show(found: dict[str, Any]) -> None:
     cut = found["waves"]
     if len(cut) > 1:
         words["waves"] = f"{len(cut)}: " + ", ".join(
-            f"{one['label']} ({one['mailboxes']:,})" for one in cut[:_CHANNELS_NAMED]
+            f"{one['label']} ({one['mailboxes']:,})" for one in cut[:_WAVES_NAMED]
         )
-        words["waves"] += f" and {len(cut) - _CHANNELS_NAMED} more" * (len(cut) > _CHANNELS_NAMED)
+        words["waves"] += f" and {len(cut) - _WAVES_NAMED} more" * (len(cut) > _WAVES_NAMED)
     channels = found["channels"]
     more = len(channels) - _CHANNELS_NAMED
     words["channels"] = f"{len(channels)}: " + " ".join(channels[:_CHANNELS_NAMED])
@@ -396,6 +423,11 @@ def _show(found: dict[str, Any]) -> None:
         words["due"] = _moment_words(found["due"])
     if found["forced_from"]:
         words["forced"] = f"from {_moment_words(found['forced_from'])}"
+    if composed.draft.remind:
+        words["reminds"] = "; ".join(map(rule_words, composed.draft.remind))
+    told = msgspec.json.decode(composed.plan.escalate, type=tuple[Escalation, ...])
+    if told:
+        words["escalates"] = "; ".join(map(escalation_words, told))
     if found["approval"]:
         words["approval"] = found["approval"]
     if "unserved" in found:
@@ -412,7 +444,8 @@ def _show(found: dict[str, Any]) -> None:
 
 
 def _moment_words(text: str) -> str:
-    return text + (" on each store's own clock" if Moment.from_text(text).is_local else "")
+    local = Moment.from_text(text).is_local
+    return due_words(text).removesuffix(" local") + " on each store's own clock" * local
 
 
 def checked(text: str, what: str, most: int) -> str:

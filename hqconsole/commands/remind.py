@@ -21,7 +21,12 @@ def remind(directive: str, text: str, home: Path) -> None:
     """Remind those who have not answered, and nobody else; no oftener than every 5 minutes.
 
     What a directive's own rules say (hq publish --remind) the stores' devices do by themselves.
-    """
+
+    \b
+    Examples:
+      hq who 3f2a --overdue                          whom it would remind
+      hq remind 3f2a --text 'The auditor comes at ten'
+    """  # noqa: D301 - click reads \b as: leave the lines as they are
     if len(text) > 500:
         raise click.UsageError(f"the text has {len(text)} characters, 500 are the most")
     with about(home, directive, "remind") as one:
@@ -50,7 +55,12 @@ def remove(
     """Wait for these stores no longer: they are listed apart, and see that it is off.
 
     The denominator stays what it was; hq status says how many were removed.
-    """
+
+    \b
+    Examples:
+      hq remove 3f2a --store S017 --reason 'closed for rebuilding'
+      hq remove 3f2a --store S017 --role manager --role clerk
+    """  # noqa: D301 - click reads \b as: leave the lines as they are
     mailboxes = {Mailbox(store, role) for store in stores for role in roles or ("any",)}
     with about(home, directive, "cancel") as one:
         count = lifecycles.remove(

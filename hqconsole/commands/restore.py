@@ -9,7 +9,7 @@ import click
 from buskit.cli import home_option
 from buskit.locks import FileLock
 from buskit.terminal import narrate
-from hqconsole.commands.common import acting, by_option, write_audit
+from hqconsole.commands.common import acting, by_option, said_by, write_audit
 from hqconsole.errors import HqError
 from hqconsole.home import HUB_LOCK_NAME, new_id, read_hq_settings
 from hqconsole.keyring import recovery_of
@@ -31,6 +31,7 @@ def restore(file: Path, yes: bool, by: str, home: Path) -> None:
     """
     read_hq_settings(home)
     acting(home, "upkeep")
+    by = said_by(by, home)
     lock = FileLock(home / HUB_LOCK_NAME)
     if not lock.try_acquire():
         pid = lock.holder()

@@ -27,7 +27,12 @@ def revise(
 
     It is a draft again: hq submit lets it go, and it needs approval anew where it needed it. Its
     audience stays. What stores have already is replaced: hq publish --supersedes ID.
-    """
+
+    \b
+    Examples:
+      hq revise 3f2a --body 'Only the 1 litre pack.' && hq submit 3f2a
+      hq revise 3f2a --title 'Pull lot 2231 now' -f recall.md
+    """  # noqa: D301 - click reads \b as: leave the lines as they are
     change: dict[str, Any] = {}
     if title is not None:
         change["title"] = checked(title, "the title", 200)

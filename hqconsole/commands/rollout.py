@@ -17,6 +17,7 @@ from hqconsole.home import read_hq_settings
 from hqconsole.ledger import lifecycles, waves
 from hqconsole.lifecycle import DirectiveState
 from hqconsole.moments import EXAMPLES, Moment, parse_moment
+from hqconsole.render import due_words
 from hqconsole.zones import time_zone
 
 
@@ -50,8 +51,11 @@ def schedule(directive: str, when: str, local: bool, home: Path) -> None:
             parts.sort(key=lambda part: part[1])
         lifecycles.reschedule(one.connection, one.no, str(moment), parts, by=one.by, at=one.at)
         one.audit("schedule", starts=str(moment), by_store=local)
-    first = f"first at {clock(parts[0][1])}" if local else clock(parts[0][1])
-    narrate(f"it goes out {first}")
+    first = clock(parts[0][1])
+    if local:
+        narrate(f"it goes out {due_words(str(moment))}, in the first stores at {first} here")
+    else:
+        narrate(f"it goes out {first}")
     narrate_hub(home)
 
 
@@ -60,18 +64,31 @@ def schedule(directive: str, when: str, local: bool, home: Path) -> None:
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the history.")
 @home_option("hq")
 def pause(directive: str, reason: str, home: Path) -> None:
-    """Let no more waves of a directive go before hq resume; who has it keeps it."""
+    """Let no more waves of a directive go before hq resume; who has it keeps it.
+
+    \b
+    Examples:
+      hq pause 3f2a --reason 'the vendor is looking at it'
+    """  # noqa: D301 - click reads \b as: leave the lines as they are
     with about(home, directive, "publish") as one:
         waves.pause(one.connection, one.no, why=reason or "by hand", at=one.at, by=one.by)
         one.audit("pause", reason=reason)
-    narrate(f"paused: hq resume {one.short_id} lets it go on, hq stop leaves it at that")
+    narrate(
+        f"paused: hq resume {one.short_id} lets it go on, hq stop {one.short_id} leaves it at that"
+    )
 
 
 @click.command()
 @directive_argument
 @home_option("hq")
 def resume(directive: str, home: Path) -> None:
-    """Let a paused directive go on: where a wave was worse than it may be, past that wave."""
+    """Let a paused directive go on: where a wave was worse than it may be, past that wave.
+
+    \b
+    Examples:
+      hq cannot 3f2a        why it paused
+      hq resume 3f2a
+    """  # noqa: D301 - click reads \b as: leave the lines as they are
     with about(home, directive, "publish") as one:
         state = waves.resume(
             one.connection,
@@ -95,7 +112,12 @@ def _words(state: DirectiveState, short_id: str) -> str:
 @directive_argument
 @home_option("hq")
 def stop(directive: str, home: Path) -> None:
-    """Send a directive to nobody else. Who has it keeps it; hq cancel takes it from them, too."""
+    """Send a directive to nobody else. Who has it keeps it; hq cancel takes it from them, too.
+
+    \b
+    Examples:
+      hq stop 3f2a
+    """  # noqa: D301 - click reads \b as: leave the lines as they are
     with about(home, directive, "publish") as one:
         left = waves.stop(one.connection, one.no, at=one.at, by=one.by)
         one.audit("stop", not_sent=left)

@@ -21,7 +21,12 @@ def stores(region: str | None, offline: bool, home: Path, as_json: bool) -> None
     """Show each store: is it online, when was it last heard, how much has it not yet sent.
 
     The backlog is what its devices said they have still to send, in entries.
-    """
+
+    \b
+    Examples:
+      hq stores --offline
+      hq stores --region east
+    """  # noqa: D301 - click reads \b as: leave the lines as they are
     now_at = time.time()
     with open_ledger(home) as ledger, ledger.read() as connection:
         found = store_views.stores(connection, region=region)

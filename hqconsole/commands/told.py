@@ -18,7 +18,13 @@ from hqconsole.ledger.opening import open_ledger
 @home_option("hq")
 @json_option
 def replies(directive: str | None, most: int, home: Path, as_json: bool) -> None:
-    """Show the answers in directives' threads, of one directive or of all, the latest last."""
+    """Show the answers in directives' threads, of one directive or of all, the latest last.
+
+    \b
+    Examples:
+      hq replies
+      hq replies 3f2a
+    """  # noqa: D301 - click reads \b as: leave the lines as they are
     with open_ledger(home) as ledger, ledger.read() as connection:
         no = None if directive is None else directives.find(connection, directive)
         found = arrival_views.replies(connection, no, most)
@@ -40,7 +46,13 @@ def replies(directive: str | None, most: int, home: Path, as_json: bool) -> None
 @home_option("hq")
 @json_option
 def alerts(kind: str | None, most: int, home: Path, as_json: bool) -> None:
-    """Show what stores raised for action: replenishment, incidents; the latest last."""
+    """Show what stores raised for action: replenishment, incidents; the latest last.
+
+    \b
+    Examples:
+      hq alerts
+      hq alerts --kind replenishment
+    """  # noqa: D301 - click reads \b as: leave the lines as they are
     with open_ledger(home) as ledger, ledger.read() as connection:
         found = arrival_views.alerts(connection, kind, most)
     columns = [

@@ -1,6 +1,7 @@
 """Commands over the life of a directive: drafts, approval, schedules, waves, withdrawing."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,7 @@ def test_a_schedule_is_changed_and_withdrawn_before_it_goes_out(run: Run, field:
     short = one["short_id"]
     assert one["state"] == "scheduled"
     assert "would expire before" in refused(run, "schedule", short, "in 91 days")
-    assert "first at" in ok(run, "schedule", short, "tomorrow 06:00", "--local")
+    assert "local, in the first stores at" in ok(run, "schedule", short, "tomorrow 06:00", "--local")
     labels = [wave["label"] for wave in status(run, short)["waves"]]
     assert labels == ["Asia/Tokyo", "Europe/Lisbon"]
     ok(run, "schedule", short, "in 3 hours")
@@ -286,3 +287,39 @@ def test_a_newer_version_goes_to_whom_the_former_went(
     errors = refused(run, "publish", "x", "--store", "S1", "--supersedes", everywhere)
     assert "not in west" in errors
     assert "not in west" in refused(run, "cancel", everywhere)
+
+
+def test_stores_see_the_operators_name(
+    run: Run, home: Path, as_: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What people call the operator; without a file, who is at work; never the machine's user."""
+    monkeypatch.delenv("STOREBUS_BY")
+    as_("mei")
+    assert status(run, publish(run, "One", "--all")["id"])["issued_by"] == "mei"
+    names = '[operators.mei]\nmay = "admin"\ndisplay_name = "Mei Chen"\n'
+    (home / "operators.toml").write_text(names, encoding="utf-8")
+    two = publish(run, "Two", "--all")["id"]
+    assert status(run, two)["issued_by"] == "Mei Chen"
+    ok(run, "cancel", two)
+    assert status(run, two)["cancelled_by"] == "Mei Chen"
+    assert status(run, publish(run, "3", "--all", "--by", "Ben")["id"])["issued_by"] == "Ben"
+
+
+def test_what_is_past_due_at_once_is_told(run: Run, home: Path) -> None:
+    """Before it is sent: a time of today may be over where the day began long ago."""
+    past = (datetime.now(UTC) - timedelta(hours=11)).strftime("%Y-%m-%d %H:%M")
+    told = ok(run, "publish", "x", "--all", "--due", past, "--dry-run")
+    assert "it is past due already in" in told
+    told = ok(run, "publish", "x", "--all", "--due", "in 2 h", "--dry-run")
+    assert "past due" not in told
+
+
+def test_a_refused_move_names_commands_that_there_are(run: Run, home: Path) -> None:
+    """Whatever state it is in, the hint is something that can be typed."""
+    one = publish(run, "x", "--all", "--draft")["id"]
+    hint = refused(run, "pause", one)
+    assert "hq submit, hq schedule, hq cancel, hq publish --supersedes" in hint
+    assert "no store had heard of it" in ok(run, "cancel", one)
+    assert "0 of 5" in run("status", one)[1]
+    assert "never sent" in run("status", one)[1]
+    assert "yet to get it" not in run("who", one)[2]
