@@ -229,23 +229,26 @@ class Waiting(NamedTuple):
     identity: Identity
 
 
+# CROSS JOIN keeps SQLite to this order. From the directives on it would read every delivery.
+WITHOUT_RECEIPT = (
+    "SELECT DISTINCT device.no, store.id, device.name FROM device INDEXED BY device_online"
+    " CROSS JOIN store ON store.no = device.store_no AND store.closed_at IS NULL"
+    " CROSS JOIN mailbox ON mailbox.store_no = device.store_no"
+    " CROSS JOIN delivery INDEXED BY delivery_pending ON delivery.mailbox_no = mailbox.no"
+    " AND delivery.open = 1 AND delivery.state = 0"
+    " CROSS JOIN directive ON directive.no = delivery.directive_no AND directive.issued_at < ?"
+    " WHERE device.online = 1 AND (mailbox.role = ?"
+    # What the store's or the device's roles do not cover, no nudge will bring a receipt for.
+    " OR (EXISTS (SELECT 1 FROM json_each(store.roles) WHERE value = mailbox.role)"
+    " AND (device.roles IS NULL"
+    " OR EXISTS (SELECT 1 FROM json_each(device.roles) WHERE value = mailbox.role))))"
+    " LIMIT ?"
+)
+
+
 def there_without_receipt(
     connection: sqlite3.Connection, *, issued_before: float, most: int
 ) -> list[Waiting]:
     """Devices that are there, of mailboxes with work that nobody there has confirmed to have."""
-    rows = connection.execute(
-        "SELECT DISTINCT device.no, store.id, device.name FROM device"
-        " JOIN store ON store.no = device.store_no AND store.closed_at IS NULL"
-        " JOIN mailbox ON mailbox.store_no = device.store_no"
-        " JOIN delivery ON delivery.mailbox_no = mailbox.no AND delivery.open = 1"
-        " AND delivery.state = 0"
-        " JOIN directive ON directive.no = delivery.directive_no AND directive.issued_at < ?"
-        " WHERE device.online = 1 AND (mailbox.role = ?"
-        # What the store's or the device's roles do not cover, no nudge will bring a receipt for.
-        " OR (EXISTS (SELECT 1 FROM json_each(store.roles) WHERE value = mailbox.role)"
-        " AND (device.roles IS NULL"
-        " OR EXISTS (SELECT 1 FROM json_each(device.roles) WHERE value = mailbox.role))))"
-        " LIMIT ?",
-        (issued_before, ANY_ROLE, most),
-    )
+    rows = connection.execute(WITHOUT_RECEIPT, (issued_before, ANY_ROLE, most))
     return [Waiting(no, Identity(store_id, name)) for no, store_id, name in rows]

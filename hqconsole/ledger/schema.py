@@ -429,8 +429,8 @@ CREATE TABLE saved_audience (
 """
 
 _SEARCH = """
--- Full-text search: see `search`. Derived from all the rest, and made anew at will; `searched.no` is
--- the row of `search_words`, which keeps words and no texts.
+-- Full-text search: see `search`. Derived from all the rest, and made anew at will; `searched.no`
+-- is the row of `search_words`, which keeps words and no texts.
 CREATE TABLE searched (
     no INTEGER PRIMARY KEY,
     source INTEGER NOT NULL,                 -- `search.Source`
@@ -501,6 +501,12 @@ ALTER TABLE searched ADD COLUMN device_no INTEGER;
 CREATE INDEX searched_source ON searched (source_no, source);
 """
 
+_PENDING = """
+-- What nobody has said to have: the hub asks for it, every half minute. Almost nothing stands here,
+-- while a mailbox can have hundreds of open deliveries.
+CREATE INDEX delivery_pending ON delivery (mailbox_no) WHERE open = 1 AND state = 0;
+"""
+
 MIGRATIONS = (
     Migration("first tables", _FIRST),
     Migration("identities", _IDENTITIES),
@@ -509,4 +515,5 @@ MIGRATIONS = (
     Migration("full-text search", _SEARCH),
     Migration("paces of rollouts", _PACES),
     Migration("archives", _ARCHIVES),
+    Migration("pending deliveries", _PENDING),
 )

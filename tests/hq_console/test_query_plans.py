@@ -11,6 +11,7 @@ from hqconsole.ledger import (
     board,
     breakdowns,
     custody,
+    devices,
     evidence,
     evidence_views,
     exports,
@@ -49,6 +50,7 @@ QUERIES: dict[str, tuple[str, Any]] = {
     "why, statements": (custody.STATEMENTS, (1, 1)),
     "why, logged": (custody.LOGGED, ("a", "b", "c", 1)),
     "why, devices": (custody.DEVICES, (1,)),
+    "hub, without receipt": (devices.WITHOUT_RECEIPT, (0.0, "any", 10)),
     "tail": (arrival_views.STREAM, (0, 500)),
     "replies": (arrival_views.TOLD["reply"] + " LIMIT ?", (10,)),
     "replies of one": (arrival_views.REPLIES_OF + " LIMIT ?", (1, 10)),
@@ -99,6 +101,7 @@ SORT_LITTLE = {
 SCANS_ALLOWED = {
     "status, its directives": {"SCAN directive"},
     "audit": {"SCAN audit"},
+    "hub, without receipt": {"SCAN json_each VIRTUAL TABLE INDEX 1:"},
     # Each directive is looked up under this one mailbox, in the order of issue.
     "handover, closed": {"SCAN directive"},
 }
