@@ -54,8 +54,8 @@ def state_words(row: Mapping[str, Any]) -> str:
 
 def count_words(row: Mapping[str, Any]) -> str:
     """The counts of all states that anyone is in: "12 pending, 3 read, 97 done"."""
-    still = DirectiveState(row["state"]) in UNFINISHED
-    counts = {**row["states"], "not sent yet" if still else "never sent": row["planned"]}
+    over = DirectiveState(row["state"]) not in UNFINISHED | {DirectiveState.DENIED}
+    counts = {**row["states"], "never sent" if over else "not sent yet": row["planned"]}
     return ", ".join(
         f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count
     )
