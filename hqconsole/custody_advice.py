@@ -210,7 +210,7 @@ def _silent(facts: Facts, link: Link, now_at: float) -> _Advice:
         )
     return words, [
         Todo(
-            "call the store: is the device switched on, with power and network? There",
+            "on that device; call the store: is it switched on, with power and network?",
             "storeagent status",
         ),
         Todo(
@@ -234,7 +234,7 @@ def _person(facts: Facts, link: Link, now_at: float) -> _Advice:
         return words, todo
     if not facts.serving:
         return words, _let_one_in(facts)
-    return words, [Todo("call, or remind everyone who has not", _remind(facts))]
+    return words, [Todo("remind everyone who has not, or call the store", _remind(facts))]
 
 
 def _remind(facts: Facts) -> str:

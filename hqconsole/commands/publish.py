@@ -280,6 +280,8 @@ class _Publishing:
                 raise HqError("nobody of them is there", hint="say whom it is for")
         else:
             choice = choose(selector, there)
+            if former is not None:
+                choice = _beside(choice, set(audiences.members_of(connection, former)))
         composed = compose(wish, selector, author=operator(), issued_by=by, now=now, zone=zone)
         return choice, composed
 
@@ -356,6 +358,20 @@ class _Publishing:
             "state": state.value,
         }
         return found | ({"channels": uses, "digest": fingerprint} if uses else {})
+
+
+def _beside(choice: Choice, former: set[Mailbox]) -> Choice:
+    """The same, with a word where it is not for those who have what it stands in for."""
+    notes = list(choice.notes)
+    more, fewer = len(choice.mailboxes - former), len(former - choice.mailboxes)
+    if more:
+        notes.append(
+            f"{more:,} of these mailboxes did not have the one that it replaces;"
+            " without an audience it goes to exactly those who had that"
+        )
+    if fewer:
+        notes.append(f"from {fewer:,} mailboxes the other one is taken, and they do not get this")
+    return choice._replace(notes=tuple(notes))
 
 
 def _late(connection: sqlite3.Connection, composed: Composed, choice: Choice, now_at: float) -> int:

@@ -191,7 +191,9 @@ def test_a_schedule_is_changed_and_withdrawn_before_it_goes_out(run: Run, field:
     short = one["short_id"]
     assert one["state"] == "scheduled"
     assert "would expire before" in refused(run, "schedule", short, "in 91 days")
-    assert "local, in the first stores at" in ok(run, "schedule", short, "tomorrow 06:00", "--local")
+    assert "local, in the first stores at" in ok(
+        run, "schedule", short, "tomorrow 06:00", "--local"
+    )
     labels = [wave["label"] for wave in status(run, short)["waves"]]
     assert labels == ["Asia/Tokyo", "Europe/Lisbon"]
     ok(run, "schedule", short, "in 3 hours")
@@ -323,3 +325,14 @@ def test_a_refused_move_names_commands_that_there_are(run: Run, home: Path) -> N
     assert "0 of 5" in run("status", one)[1]
     assert "never sent" in run("status", one)[1]
     assert "yet to get it" not in run("who", one)[2]
+
+
+def test_what_stands_in_for_another_tells_where_the_audience_differs(run: Run, home: Path) -> None:
+    """A role alone means every store: that is said before it is too late."""
+    old = publish(run, "Plan 7", "--region", "east", "--role", "manager")["short_id"]
+    again = ("publish", "Plan 8", "--supersedes", old, "--dry-run")
+    assert "mailboxes" not in ok(run, *again)
+    told = ok(run, *again, "--role", "manager")
+    assert "2 of these mailboxes did not have" in told
+    told = ok(run, *again, "--store", "S1", "--role", "manager")
+    assert "from 1 mailboxes the other one is taken" in told
