@@ -169,8 +169,8 @@ class Column:
 def column_widths(titles: Sequence[str], cells: Sequence[Sequence[str]], free: int) -> list[int]:
     """Share the columns of a terminal out among those of a table.
 
-    What is short (an id, a moment, a count) stays in one piece as long as that is possible at all;
-    long text is folded first, and titles at their blanks before anything else.
+    What is short (an id, a moment, a count) stays in one piece as long as that is possible at all,
+    and is then folded at its blanks; long text is folded before it, and titles before anything.
 
     Args:
         titles: What stands above each column.
@@ -179,6 +179,7 @@ def column_widths(titles: Sequence[str], cells: Sequence[Sequence[str]], free: i
     """
     natural = [max(map(display_width, column), default=0) for column in cells]
     words = [max(map(display_width, title.split()), default=0) for title in titles]
+    pieces = [_longest_word(column) for column in cells]
     widths = [
         min(max(cell, display_width(title)), max(1, free))
         for cell, title in zip(natural, titles, strict=True)
@@ -187,8 +188,13 @@ def column_widths(titles: Sequence[str], cells: Sequence[Sequence[str]], free: i
     _shrink(widths, least, free)
     long = [min(low, _LONG) if low > _SHORT else low for low in least]
     _shrink(widths, long, free)
+    _shrink(widths, [min(*pair) for pair in zip(long, map(max, pieces, words), strict=True)], free)
     _shrink(widths, [1] * len(widths), free)
     return widths
+
+
+def _longest_word(texts: Iterable[str]) -> int:
+    return max((display_width(word) for text in set(texts) for word in text.split()), default=0)
 
 
 def _shrink(widths: list[int], least: Sequence[int], free: int) -> None:

@@ -16,6 +16,7 @@ from hqconsole.ledger.opening import open_ledger
 from hqconsole.ledger.views import SHORT_ID
 from hqconsole.operators import FILE_NAME, Operators, load
 from hqconsole.reminders import span_words
+from hqconsole.render import short_clock
 from hqconsole.suggestions import close_names
 
 _AUDITED = 100
@@ -66,9 +67,10 @@ def escalations(
         found = ledger_escalations.listed(connection, regions=wanted, seen=everything, most=most)
     for row in found:
         row["managers"] = [one.name for one in everyone.managers(row["region"])]
+    sheet = Sheet()
     columns = [
         Column("no", "#", right=True),
-        Column("at", "at", text=clock),
+        Column("at", "at", text=short_clock if sheet.narrow else clock),
         Column("directive", "directive", text=lambda text: text[:SHORT_ID]),
         Column("title", "title", style=lambda row: "dim" if row["seen_at"] else "yellow"),
         Column("region_name", "region"),
@@ -79,7 +81,11 @@ def escalations(
         Column("managers", "manager", text=", ".join),
         Column("seen_by", "seen by"),
     ]
-    Sheet().show(found, columns, as_json=as_json, empty="nothing is so late")
+    dropped = set() if any(row["seen_by"] for row in found) else {"seen_by"}
+    if sheet.narrow and mine:
+        dropped |= {"managers"}
+    shown = [column for column in columns if column.key not in dropped]
+    sheet.show(found, shown, as_json=as_json, empty="nothing is so late")
     if found and not as_json:
         narrate("who has not: hq who DIRECTIVE; you know of it: hq escalations --seen NO")
 
