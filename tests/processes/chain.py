@@ -292,6 +292,7 @@ class Chain:
         *,
         tls: Literal["", "tls", "mutual"] = "",
         link: str = "",
+        settings: str = "",
     ) -> None:
         """Name what it is made of; nothing runs yet.
 
@@ -300,11 +301,15 @@ class Chain:
             stores: Each has one device.
             tls: How its links are protected.
             link: More lines for the table [link] of everybody's settings.
+            settings: What else HQ's settings say, its table [timing] first.
         """
         self.folder = folder
         self._tls = tls
         self._link = link
+        self._settings = settings
         self.home = folder / "hq"
+        self.environment: dict[str, str] = {}
+        """What else stands in the environment of HQ's commands."""
         self.verifies = True
         """Whether `hq verify` must find nothing wrong at the end."""
         self.journal = Journal()
@@ -355,7 +360,7 @@ class Chain:
         self.bus = Bus(self.folder, *words)
         self.hq_here("init", "--broker", self.broker_url)
         with (self.home / "hq.toml").open("a") as file:
-            file.write(QUICK_HQ.replace("[link]\n", f"[link]\n{self._link}"))
+            file.write(QUICK_HQ.replace("[link]\n", f"[link]\n{self._link}") + self._settings)
         self.import_roster()
         self.hub.start()
         bundles = self.folder / "bundles"
@@ -454,7 +459,7 @@ class Chain:
             check=False,
             capture_output=True,
             text=True,
-            env=environment(self.home),
+            env=environment(self.home, **self.environment),
             timeout=30 * TIME_SCALE,
         )
 
