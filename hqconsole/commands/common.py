@@ -220,9 +220,9 @@ def origin() -> str:
 def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
     """Show a bar for long work where a person looks on; gives what to call with steps taken.
 
-    In a pipe there is none, and nothing of rich is loaded.
+    In a pipe, and where there is nothing to count, there is none, and nothing of rich is loaded.
     """
-    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+    if not (total and sys.stdout.isatty() and sys.stderr.isatty()):
         yield lambda _: None
         return
     from rich import progress as bars  # noqa: PLC0415 - see above

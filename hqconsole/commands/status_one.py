@@ -30,7 +30,7 @@ _WITHDRAWN = frozenset({DirectiveState.CANCELLED, DirectiveState.SUPERSEDED})
 _HELD = frozenset({DirectiveState.PAUSED, DirectiveState.DENIED})
 _SEEN = {
     "pending": "never seen",
-    "delivered": "delivered, not read",
+    "delivered": "delivered but not read",
     "read": "read",
     "in_progress": "started",
     "cannot": "could not",

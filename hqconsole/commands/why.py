@@ -44,6 +44,8 @@ def why(store: str, directive: str, role: str | None, home: Path, as_json: bool)
       hq why S017 3f2a --role manager
       hq why S017 3f2a --json
     """  # noqa: D301 - click reads \b as: leave the lines as they are
+    if directives.may_be_id(store) and not directives.may_be_id(directive):
+        store, directive = directive, store  # as every other verb has the directive first
     now_at = time.time()
     hub = _hub(home)
     with open_ledger(home) as ledger, ledger.read() as connection:

@@ -361,6 +361,12 @@ def row_of(document: Directive) -> dict[str, Any]:
     }
 
 
+def may_be_id(text: str) -> bool:
+    """Whether it could be how the id of a directive begins."""
+    prefix = text.strip().lower()
+    return len(prefix) >= _PREFIX and set(prefix) <= set("0123456789abcdef")
+
+
 def find(connection: sqlite3.Connection, text: str) -> int:
     """The number of the directive whose id begins so.
 
@@ -368,10 +374,11 @@ def find(connection: sqlite3.Connection, text: str) -> int:
         HqError: None does, or several do.
     """
     prefix = text.strip().lower()
-    if len(prefix) < _PREFIX or not set(prefix) <= set("0123456789abcdef"):
+    if not may_be_id(text):
         raise HqError(
             f"{text!r} is not the id of a directive",
-            hint=f"give at least its first {_PREFIX} characters; hq status lists them",
+            hint=f"give at least its first {_PREFIX} characters; hq status lists them,"
+            " hq search finds one by its words",
         )
     found = connection.execute(
         "SELECT no FROM directive WHERE id >= ? AND id < ? LIMIT 2", (prefix, prefix + "g")
