@@ -55,7 +55,6 @@ class Attendant:
         self._settling_seconds = settling_seconds
         self._new_id = new_id
         self._left: list[int] | None = None
-        self._touched: set[int] = set()
         self._joined: set[int] = set()
         self._roster_version = -1
         self._failed: dict[int, float] = {}
@@ -79,13 +78,9 @@ class Attendant:
         return at if silent else self._heard_since
 
     def begin_again(self) -> None:
-        """Forget what was looked at: the batch in which that was done is undone."""
+        """Look at everything again: the batch in which that was done is undone."""
         self._left = None
         self._roster_version = -1
-
-    def remember(self, batch: Batch) -> None:
-        """Look in the next batch at what was touched in this one."""
-        self._touched |= batch.touched
 
     def attend(self, batch: Batch) -> float | None:
         """Do what is due; once in each batch. Opens no transaction where nothing is.
@@ -106,7 +101,7 @@ class Attendant:
         # In the order of their times, also after an outage: one may withdraw the next.
         come = dict.fromkeys([*due.to_look_at(batch.reading, at), *self._left[:_AT_ONCE]])
         self._left = self._left[_AT_ONCE:]
-        touched, self._touched = batch.touched | self._touched, set()
+        touched = batch.touched
         for directive_no in come:
             self._alone(batch, directive_no, self._look)
         for directive_no in sorted(touched - come.keys()):

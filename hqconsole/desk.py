@@ -191,9 +191,7 @@ class Desk:
                         self._link_up(batch)
                     case Unlinked():
                         self._link_down(batch.at)
-            if carefully:
-                self._attendant.remember(batch)
-            else:
+            if not carefully:
                 self._do_what_is_due(batch)
                 self._timekeeping.attend(batch)
             if batch.writes and self._sure_no != self._saved_no:

@@ -158,7 +158,6 @@ def begin(
         note=note,
         digest=digest,
     )
-    look_again(connection, directive_no, at)  # the hub knows when the next of it is due
     return steps.state_of(connection, directive_no)
 
 
@@ -335,7 +334,8 @@ def _put_out(
         if len(wide) < len(uses):
             uses = wide
     channels.append(connection, uses, doc_no, at=at, new_id=new_id)
-    look_again(connection, directive_no, at)  # they may be late at a time of their own
+    # The hub finds out when the next of it is due, or these are late.
+    look_again(connection, directive_no, at)
 
 
 def _mailboxes(

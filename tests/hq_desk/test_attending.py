@@ -3,18 +3,23 @@
 from collections.abc import Iterator
 
 import pytest
+from msgspec import Raw
 
 from buskit.database import DatabaseFull
+from buswire.cursors import START
+from buswire.messages import Bye, Receipt, Record, Records, encode_data
 from buswire.states import State
 from hqconsole.attending import AGAIN_SECONDS, NO_JOINERS
 from hqconsole.desk import Linked, Unlinked
 from hqconsole.errors import HqError
+from hqconsole.hearing import Hearing
 from hqconsole.ledger import lifecycles, steps
 from hqconsole.ledger.arrivals import DEFECT
 from hqconsole.lifecycle import DirectiveState
 from hqconsole.rollout import Gate
 from hqconsole.selector import Selector
 from hqconsole.timing import DeskTiming
+from tests.hq_desk.office import RUN, new_id
 from tests.hq_desk.rollouts import Rollouts
 
 HOUR = 3600.0
@@ -83,6 +88,34 @@ def test_reasons_are_grouped_when_a_wave_pauses(hq: Rollouts) -> None:
     hq.tick()
     assert len(hq.sent(no)) == 3
     assert hq.state(no) is DirectiveState.ROLLING
+
+
+def test_after_a_pause_by_hand_the_gate_is_asked_as_usual(hq: Rollouts) -> None:
+    """Resuming goes past a gate only where that is what paused it."""
+    no = hq.out(pilot=["S1"])
+    hq.pause(no)
+    hq.answer(no, "S1", State.READ)
+    assert hq.resume(no) is DirectiveState.ROLLING
+    hq.tick()
+    assert hq.sent(no).keys() == {"S1"}
+    hq.answer(no, "S1", State.DONE)
+    assert hq.state(no) is DirectiveState.ISSUED
+
+
+@pytest.mark.parametrize("by", ["hand", "gate"])
+def test_what_is_late_is_told_while_it_is_paused(hq: Rollouts, by: str) -> None:
+    """Those who have it have it, whatever the others wait for."""
+    no = hq.out(pilot=["S1"], due="in 1 hour", escalate=["1h late: region manager"])
+    if by == "hand":
+        hq.pause(no)
+    else:
+        with hq.ledger.write() as connection:
+            connection.execute("UPDATE plan SET gate = ?", (Gate(within_seconds=60).to_json(),))
+        hq.restart()
+        hq.later(2 * 300)
+    assert by == "hand" or hq.state(no) is DirectiveState.PAUSED
+    hq.later(2 * HOUR)
+    assert hq.rows("SELECT mailboxes FROM escalation") == [(1,)]
 
 
 def test_what_is_over_never_goes_out(hq: Rollouts) -> None:
@@ -309,6 +342,26 @@ def test_a_batch_that_was_undone_is_done_again(
     hq.tick()
     assert "S5" in hq.sent(continuous)
     assert hq.sent(no).keys() == {"S1", "S2", "S3", "S4"}
+
+
+def test_what_was_touched_in_a_bad_batch_is_looked_at_in_the_next(
+    hq: Rollouts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message on which the program fails costs those beside it no completion."""
+    no = hq.out(to=Selector(stores=("S1",)))
+    hear = Hearing.hear
+
+    def fail(hearing: Hearing, batch: object, event: object) -> None:
+        if b'"bye"' in event.payload:  # type: ignore[attr-defined]
+            raise KeyError("as planned")
+        hear(hearing, batch, event)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Hearing, "hear", fail)
+    said = Receipt(directive=hq.id_of(no), role="any", state=State.DONE)
+    done = Record(id=new_id(), kind="receipt", at=hq.at, data=Raw(encode_data(said)))
+    hq.hear(Records(log="act", after=START, records=[done]), Bye(run=RUN))
+    assert hq.sent(no)["S1"] is State.DONE
+    assert hq.state(no) is DirectiveState.COMPLETED
 
 
 # --- approval ------------------------------------------------------------------------------------
