@@ -299,3 +299,9 @@ def test_what_stands_inside_a_field_is_described(run: Run, field: Field) -> None
     described("hq status ID", "versions", read(run, "status", late))
     assert run("cancel", issued)[0] == 0
     described("hq status ID", "withdrawal", read(run, "status", issued))
+
+
+def test_why_takes_its_two_words_in_either_order(run: Run, field: Field) -> None:
+    """Every other verb has the directive first; whoever writes it so here is understood."""
+    issued = publish(run, "Set it up", "--store", "S1", "--kind", "task")
+    assert read(run, "why", issued, "S1") == read(run, "why", "S1", issued)
