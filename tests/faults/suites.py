@@ -22,6 +22,7 @@ SUITES: dict[str, Suite] = {
     "poison": Suite("poison:poison", 1_000),
     "upgrade": Suite("upgrade:upgrade", 400),
     "writers": Suite("writers:writers", 5_000),
+    "simulation": Suite("simulated:simulation", 720),
     "isolation": Suite("strangers:isolation", 5_000),
     "forgery": Suite("strangers:forgery", 20_000),
     "malformed": Suite("strangers:malformed", 200_000),
