@@ -110,7 +110,8 @@ def _head(view: Mapping[str, Any], width: int) -> Line:
 
 
 def _escalations(view: Mapping[str, Any], width: int) -> Line:
-    latest = ", ".join(f"{one['region']} {one['short_id']}" for one in view["unseen"])
+    # One directive is late in each time zone of a region apart.
+    latest = ", ".join({f"{one['region']} {one['short_id']}": None for one in view["unseen"]})
     text = f"{view['escalations']:,} ESCALATIONS UNSEEN{_GAP}{latest}: hq escalations"
     return _cut([Piece(text, _WARNING)], width)
 

@@ -181,9 +181,9 @@ def _state(found: Mapping[str, Any]) -> str:
 def _late(found: Mapping[str, Any]) -> str:
     parts = []
     if found["done_late"]:
-        parts.append(f"{found['done_late']:,} were done after they were due")
+        parts.append(f"{found['done_late']:,} done after it was due")
     if found["late"]:
-        parts.append(f"{found['late']:,} said it in time and were heard after it was closed")
+        parts.append(f"{found['late']:,} said in time and heard after it was closed")
     return "; ".join(parts)
 
 
