@@ -25,10 +25,12 @@ from buswire.messages import (
     Welcome,
     Work,
 )
+from buswire.states import State
 from buswire.topics import Channel
 from buswire.trust import KeyEntry
 from hqconsole.ledger import (
     adoption,
+    archived,
     channels,
     deliveries,
     devices,
@@ -189,7 +191,7 @@ class Answering:
         store_no, roles = device.place.store_no, device.mailbox_roles
         known = deliveries.answer(connection, work, store_no, roles)
         if known is not None:
-            return known
+            return self._as_it_ended(known)
         directive_no = directives.number_of(connection, work.directive)
         if directive_no is None:
             its_turn = forgotten.ask(
@@ -202,7 +204,19 @@ class Answering:
                 connection, directive_no, mailbox_no, at=self._at, new_id=self._new_id
             )
         known = deliveries.answer(connection, work, store_no, roles)
-        return known or Answer(work=work, verdict="gone")
+        return self._as_it_ended(known or Answer(work=work, verdict="gone"))
+
+    def _as_it_ended(self, answer: Answer) -> Answer:
+        """The same answer; of what has left for an archive, with how it ended."""
+        if answer.verdict != "gone" or answer.state is not State.REMOVED:
+            return answer
+        directive_no = directives.number_of(self._connection, answer.work.directive)
+        if directive_no is None:
+            return answer
+        ended = archived.end_of(
+            self._connection, directive_no, self._device.identity.store, answer.work.role
+        )
+        return answer if ended is None else msgspec.structs.replace(answer, state=ended)
 
     def _snapshot(self) -> list[AnyMessage]:
         """The pages of a snapshot: none where nothing is open."""

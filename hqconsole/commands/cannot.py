@@ -8,8 +8,8 @@ import click
 
 from buskit.cli import home_option, json_option
 from buskit.terminal import Column, Sheet, narrate
-from hqconsole.ledger import breakdowns, directives, views
-from hqconsole.ledger.opening import open_ledger
+from hqconsole.commands.archive_option import archive_option, find_here, reading
+from hqconsole.ledger import breakdowns, views
 from hqconsole.reason_clusters import clusters
 
 _STORES_NAMED = 6
@@ -26,9 +26,12 @@ _GROUPS_NAMED = 5
     show_default=True,
     help="How the counts are split.",
 )
+@archive_option
 @home_option("hq")
 @json_option
-def cannot(directive: str, grouping: str, home: Path, as_json: bool) -> None:
+def cannot(
+    directive: str, grouping: str, archive_file: Path | None, home: Path, as_json: bool
+) -> None:
     """Say why the stores that cannot do it cannot: the same reason once, with how many give it.
 
     Reasons are put together by head office's code, then by their words: letter case and
@@ -39,8 +42,8 @@ def cannot(directive: str, grouping: str, home: Path, as_json: bool) -> None:
       hq cannot 3f2a
       hq cannot 3f2a --by role
     """  # noqa: D301 - click reads \b as: leave the lines as they are
-    with open_ledger(home) as ledger, ledger.read() as connection:
-        no = directives.find(connection, directive)
+    with reading(home, archive_file) as connection:
+        no = find_here(connection, directive, f"hq cannot {directive}")
         said = breakdowns.cannot(connection, no, grouping)
         offered = _offered(views.document_of(connection, no))
         short_id = views.directive_id(connection, no)[: views.SHORT_ID]

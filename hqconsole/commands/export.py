@@ -12,12 +12,12 @@ import click
 from buskit.cli import home_option
 from buskit.files import replace, sync_folder, unfinished_name
 from buskit.terminal import narrate, printable
+from hqconsole.commands.archive_option import archive_option, find_here
 from hqconsole.commands.common import progress
 from hqconsole.commands.past import past_moment, since_option, until_option, zone
 from hqconsole.commands.places import known_region, known_store
 from hqconsole.errors import HqError
 from hqconsole.export_format import BOM, CSV, FORMATS, CsvLines, JsonLines, format_of
-from hqconsole.ledger import directives as ledger_directives
 from hqconsole.ledger import exports
 from hqconsole.ledger.exports import Among, Export
 from hqconsole.ledger.opening import FILE_NAME, open_ledger
@@ -81,12 +81,13 @@ def _time_options(command: F) -> F:
 @export.command()
 @click.argument("directive", metavar="ID")
 @_place_options
+@archive_option
 @_output_options
 def deliveries(directive: str, **options: Any) -> None:
     """Every mailbox of one directive: where it stands, since when, who said so, and why not."""
     _write(
         lambda connection, among: exports.deliveries(
-            connection, ledger_directives.find(connection, directive), among
+            connection, find_here(connection, directive, f"hq export deliveries {directive}"), among
         ),
         **options,
     )
@@ -134,6 +135,7 @@ def _write(
     until: str | None = None,
     store: str | None = None,
     region: str | None = None,
+    archive_file: Path | None = None,
 ) -> None:
     form = form or (None if target is None else format_of(target.name)) or CSV
     if bom and form != CSV:
@@ -142,15 +144,20 @@ def _write(
     since_at = None if since is None else past_moment(since, home)
     until_at = None if until is None else past_moment(until, home, whole_day=True)
     with contextlib.ExitStack() as stack:
-        ledger = stack.enter_context(open_ledger(home))
-        connection = ledger.connection
+        if archive_file is None:
+            ledger = stack.enter_context(open_ledger(home))
+            connection = ledger.connection
+        else:
+            from hqconsole.ledger import archive_files  # noqa: PLC0415 - few read one
+
+            connection = stack.enter_context(archive_files.reading(archive_file))
         among = Among(
             None if store is None else known_store(connection, store),
             None if region is None else known_region(connection, region),
             since_at,
             until_at,
         )
-        if target is not None:
+        if target is not None and archive_file is None:
             # A file is done in seconds, so all of it can be of one moment; whoever reads a pipe
             # may take hours, and the ledger's log could not shrink meanwhile.
             stack.enter_context(ledger.read())

@@ -72,6 +72,7 @@ main = CommandGroup(
             "hub": (f"{_COMMANDS}.hub:hub", "Run the hub alone, beside a broker of yours."),
             "backup": (f"{_COMMANDS}.backup:backup", "Copy the ledger while it is in use."),
             "restore": (f"{_COMMANDS}.restore:restore", "Put a copy of the ledger back."),
+            "archive": (f"{_COMMANDS}.archive:archive", "Finished directives leave the ledger."),
             "quarantine": (f"{_COMMANDS}.troubles:quarantine", "What nobody could use."),
             "incidents": (f"{_COMMANDS}.troubles:incidents", "What an operator should know."),
         },

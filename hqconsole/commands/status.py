@@ -12,6 +12,7 @@ from buskit.cli import home_option, json_option
 from buskit.database import Database
 from buskit.terminal import Column, Sheet, ago, clock, narrate
 from hqconsole.commands import status_one
+from hqconsole.commands.archive_option import archive_option, find_here, reading
 from hqconsole.commands.common import narrate_link
 from hqconsole.home import hub_state
 from hqconsole.hub_link import hub_link
@@ -58,6 +59,7 @@ _DIRECTIVES = 20
     show_default=True,
     help="At most so many directives, the latest.",
 )
+@archive_option
 @home_option("hq")
 @json_option
 def status(
@@ -67,6 +69,7 @@ def status(
     grouping: str | None,
     states: Sequence[str],
     most: int,
+    archive_file: Path | None,
     home: Path,
     as_json: bool,
 ) -> None:
@@ -84,30 +87,35 @@ def status(
       hq status 3f2a --watch
     """  # noqa: D301 - click reads \b as: leave the lines as they are
     _check(directive, watch=watch, grouping=grouping, states=states)
-    with open_ledger(home) as ledger:
-        if directive is None:
-            _list(ledger, most, [DirectiveState(one) for one in states], home, as_json=as_json)
-            return
-        now_at = time.time()
-        with ledger.read() as connection:
-            no = directives.find(connection, directive)
-            if grouping is not None:
-                rows = breakdowns.by(connection, no, grouping, now_at)
-                needs = str(views.one_directive(connection, no)["needs"])
-            elif watch:
-                found = views.one_directive(connection, no)
-            else:
-                found = status_one.gather(connection, no, now_at)
-        if grouping is not None and as_json:
-            Sheet().json(rows)
-        elif grouping is not None:
-            status_one.show_by(rows, grouping, needs)
-        elif watch:
-            _watch(ledger, no, found, as_json=as_json)
-        elif as_json:
-            Sheet().json(found)
+    if archive_file is not None and (directive is None or watch):
+        raise click.UsageError("--archive is for one directive that has left; give its ID")
+    if directive is None or watch:
+        with open_ledger(home) as ledger:
+            if directive is None:
+                wanted = [DirectiveState(one) for one in states]
+                _list(ledger, most, wanted, home, as_json=as_json)
+                return
+            with ledger.read() as connection:
+                no = directives.find(connection, directive)
+                followed = views.one_directive(connection, no)
+            _watch(ledger, no, followed, as_json=as_json)
+        return
+    now_at = time.time()
+    with reading(home, archive_file) as connection:
+        if grouping is not None:
+            no = find_here(connection, directive, f"hq status {directive} --by {grouping}")
+            rows = breakdowns.by(connection, no, grouping, now_at)
+            needs = str(views.one_directive(connection, no)["needs"])
         else:
-            status_one.show(found)
+            found = status_one.gather(connection, directives.find(connection, directive), now_at)
+    if grouping is not None and as_json:
+        Sheet().json(rows)
+    elif grouping is not None:
+        status_one.show_by(rows, grouping, needs)
+    elif as_json:
+        Sheet().json(found)
+    else:
+        status_one.show(found)
 
 
 def _check(

@@ -58,7 +58,7 @@ def gather(connection: sqlite3.Connection, no: int, now_at: float) -> dict[str, 
         "versions": breakdowns.versions(connection, no),
         "undone_by": breakdowns.undoing(connection, no),
         "withdrawal": breakdowns.proof(connection, no) if withdrawn else None,
-        "drift": _drift(connection, no),
+        "drift": None if found["archived"] else _drift(connection, no),
         "next": [_coming(one) for one in coming],
         "steps": breakdowns.steps(connection, no),
     }
@@ -139,6 +139,7 @@ def _words(found: Mapping[str, Any]) -> dict[str, str]:
         "due": due_words(found["due"]),
         "forced from": due_words(found["forced_from"]),
         "expires": "" if found["expires_at"] is None else clock(found["expires_at"]),
+        "archived": _archived(found),
         "audience": f"{found['mailboxes']:,} mailboxes, frozen when it was written",
         "digest": found["digest"],
         "progress": f"{progress_bar(found)}  {met_words(found)}",
@@ -150,6 +151,13 @@ def _words(found: Mapping[str, Any]) -> dict[str, str]:
         "channels": _named(found["channels"], _CHANNELS_NAMED),
     }
     return {title: text for title, text in words.items() if text}
+
+
+def _archived(found: Mapping[str, Any]) -> str:
+    left = found["archived"]
+    if left is None:
+        return ""
+    return f"{clock(left['at'])}; its deliveries and answers are in {left['file']}"
 
 
 def _is_planned(found: Mapping[str, Any]) -> bool:
@@ -294,6 +302,9 @@ def _moment(at: float | None) -> str:
 
 def _tell_what_to_do(found: Mapping[str, Any]) -> None:
     one, state = found["short_id"], DirectiveState(found["state"])
+    if found["archived"]:
+        narrate(f"all of it: hq status {one} --archive {found['archived']['file']}")
+        return
     if state is DirectiveState.WAITING:
         narrate(f"somebody else looks at it: hq approve {one}, or hq deny {one}")
     elif state is DirectiveState.PAUSED:

@@ -11,9 +11,9 @@ import click
 from buskit.cli import home_option, json_option
 from buskit.terminal import Column, Sheet, clock, narrate
 from buswire.states import State
+from hqconsole.commands.archive_option import archive_option, find_here, reading
 from hqconsole.commands.common import heard_words, narrate_link, online_column
-from hqconsole.ledger import directives, mailbox_views, views
-from hqconsole.ledger.opening import open_ledger
+from hqconsole.ledger import mailbox_views, views
 from hqconsole.lifecycle import UNFINISHED, UNSENT, DirectiveState
 from hqconsole.render import short_clock
 
@@ -34,6 +34,7 @@ _SAID_ONCE = {"region": "region {}", "role": "for {}", "state": "{}"}
 @click.option("--overdue", is_flag=True, help="Only those for whom it is past due.")
 @click.option("--no-device", is_flag=True, help="Only those that no device serves.")
 @click.option("--region", metavar="ID", help="Only this region.")
+@archive_option
 @home_option("hq")
 @json_option
 def who(
@@ -43,6 +44,7 @@ def who(
     overdue: bool,
     no_device: bool,
     region: str | None,
+    archive_file: Path | None,
     home: Path,
     as_json: bool,
 ) -> None:
@@ -59,8 +61,8 @@ def who(
       hq who 3f2a --no-device           who can never get it: hq device add
     """  # noqa: D301 - click reads \b as: leave the lines as they are
     now_at = time.time()
-    with open_ledger(home) as ledger, ledger.read() as connection:
-        no = directives.find(connection, directive)
+    with reading(home, archive_file) as connection:
+        no = find_here(connection, directive, f"hq who {directive}")
         one = views.one_directive(connection, no)
         planned = mailbox_views.PLANNED in states
         wanted = {State(state) for state in states if state != mailbox_views.PLANNED}
@@ -87,7 +89,7 @@ def who(
             f"{one['planned']:,} more are yet to get it:"
             f" hq who {one['short_id']} --state {mailbox_views.PLANNED}"
         )
-    if found:
+    if found and archive_file is None:
         narrate_link(home, without="no hub is running: this is as it was when it stopped")
 
 

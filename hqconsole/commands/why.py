@@ -1,5 +1,6 @@
 """`why`: the custody chain of one delivery, or its first missing link and what to do about it."""
 
+import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,13 +13,15 @@ from buskit.cli import home_option, json_option
 from buskit.terminal import Column, Sheet, clock
 from buswire.errors import WireError
 from buswire.names import ANY_ROLE, slug
+from buswire.states import State
 from hqconsole import custody, custody_advice
+from hqconsole.commands.archive_option import archive_option, reading
 from hqconsole.custody_facts import Facts, Hub
 from hqconsole.home import hub_state
 from hqconsole.hub_link import hub_link
+from hqconsole.ledger import archived, directives, views
 from hqconsole.ledger import custody as ledger_custody
-from hqconsole.ledger import directives
-from hqconsole.ledger.opening import open_ledger
+from hqconsole.store_times import StoreTimes, wall
 
 
 @click.command()
@@ -29,9 +32,18 @@ from hqconsole.ledger.opening import open_ledger
     metavar="ROLE",
     help="Only this mailbox of the store; any is the store as a whole.",
 )
+@archive_option
 @home_option("hq")
 @json_option
-def why(store: str, directive: str, role: str | None, home: Path, as_json: bool) -> None:
+def why(
+    *,
+    store: str,
+    directive: str,
+    role: str | None,
+    archive_file: Path | None,
+    home: Path,
+    as_json: bool,
+) -> None:
     """Show how a directive came to a store, link by link, or what it waits for.
 
     Who wrote it, who approved it, why the store is in its audience, on which channel it is
@@ -48,12 +60,17 @@ def why(store: str, directive: str, role: str | None, home: Path, as_json: bool)
         store, directive = directive, store  # as every other verb has the directive first
     now_at = time.time()
     hub = _hub(home)
-    with open_ledger(home) as ledger, ledger.read() as connection:
+    wanted = None if role is None else _role(role)
+    with reading(home, archive_file) as connection:
         no = directives.find(connection, directive)
-        wanted = None if role is None else _role(role)
         roles = ledger_custody.mailboxes(connection, no, store, wanted)
-        facts = [ledger_custody.gather(connection, no, store, one, hub) for one in roles]
-    found = [_row(one, now_at) for one in facts]
+        left = archived.stub(connection, no)
+        if left is not None:
+            roles = roles if wanted else archived.roles_with_it(connection, no, store) or roles
+            found = [_row_of_stub(connection, no, store, one, left) for one in roles]
+        else:
+            facts = [ledger_custody.gather(connection, no, store, one, hub) for one in roles]
+            found = [_row(one, now_at) for one in facts]
     sheet = Sheet()
     if as_json:
         sheet.json(found)
@@ -111,6 +128,46 @@ def _row(facts: Facts, now_at: float) -> dict[str, Any]:
     }
 
 
+def _row_of_stub(
+    connection: sqlite3.Connection, no: int, store: str, role: str, left: archived.Stub
+) -> dict[str, Any]:
+    """The same of a directive that has left for an archive, as far as the ledger still knows it."""
+    one = views.one_directive(connection, no)
+    name, region, timezone = ledger_custody.place(connection, store)
+    due_at = StoreTimes(one["due"]).at(timezone)
+    state = archived.end_of(connection, no, store, role)
+    words = "it was never sent there" if state is None else f"it ended as {_words(state)}"
+    file = left.file
+    return {
+        "id": one["id"],
+        "short_id": one["short_id"],
+        "title": one["title"],
+        "directive_state": one["state"],
+        "store": store,
+        "name": name,
+        "region": region,
+        "role": role,
+        "state": None if state is None else state.value,
+        "due_at": due_at,
+        "due_local": wall(due_at, timezone),
+        "timezone": timezone,
+        "links": [],
+        "record": None,
+        "missing": None,
+        "verdict": f"{words}; its chain was archived {clock(left.archived_at)}, into {file}",
+        "todo": [
+            {
+                "command": f"hq why {store} {one['short_id']} --archive {file}",
+                "text": "the whole chain",
+            }
+        ],
+    }
+
+
+def _words(state: State) -> str:
+    return state.value.replace("_", " ")
+
+
 def _link(link: custody.Link) -> dict[str, Any]:
     return {
         "link": link.name,
@@ -137,7 +194,8 @@ def _show(sheet: Sheet, one: dict[str, Any]) -> None:
     rows = [
         {**link, "mark": "#" if link["there"] else "?", "who": _who(link)} for link in one["links"]
     ]
-    sheet.show(rows, columns, as_json=False, empty="")
+    if rows:
+        sheet.show(rows, columns, as_json=False, empty="")
     sheet.text("\n" + _sentence(one["verdict"]))
     width = max((len(todo["command"]) for todo in one["todo"]), default=0)
     for todo in one["todo"]:

@@ -12,7 +12,15 @@ from buswire.messages import Audience, Directive, StateChange, encode_data
 from buswire.states import State
 from buswire.topics import ALL_PLACE, Channel
 from hqconsole.audience import Mailbox, Organisation, cover
-from hqconsole.ledger import channels, deliveries, directives, steps, waves, withdrawing
+from hqconsole.ledger import (
+    archived,
+    channels,
+    deliveries,
+    directives,
+    steps,
+    waves,
+    withdrawing,
+)
 from hqconsole.ledger.directives import NewId
 from hqconsole.ledger.organisation import mailbox_numbers
 from hqconsole.ledger.steps import ADOPT
@@ -98,6 +106,7 @@ def _take_over(
         document: The same, read.
         at: Unix time.
     """
+    archived.forget(connection, directive_no)
     row = directives.row_of(document) | {"doc_no": doc_no}
     connection.execute(
         f"UPDATE directive SET {', '.join(f'{name} = ?' for name in row)} WHERE no = ?",
@@ -132,8 +141,11 @@ def count_in(
     Idempotent.
 
     Returns:
-        Whether it was counted in just now; never where HQ knows the audience itself.
+        Whether it was counted in just now; never where HQ knows the audience itself, nor when the
+        directive has left for an archive.
     """
+    if archived.is_archived(connection, directive_no):
+        return False
     directive_id, doc_no, state, closed_at, adopted_at = connection.execute(
         "SELECT id, doc_no, state, closed_at, adopted_at FROM directive WHERE no = ?",
         (directive_no,),

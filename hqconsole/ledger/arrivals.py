@@ -35,7 +35,15 @@ from buswire.signing import ForgeryError
 from buswire.states import SAYABLE, STORE_RANK, State, Verdict
 from buswire.topics import Identity
 from hqconsole.audience import Mailbox, Organisation
-from hqconsole.ledger import adoption, deliveries, devices, directives, evidence, withdrawing
+from hqconsole.ledger import (
+    adoption,
+    archived,
+    deliveries,
+    devices,
+    directives,
+    evidence,
+    withdrawing,
+)
 from hqconsole.ledger.devices import Device
 from hqconsole.ledger.evidence import Evidence
 from hqconsole.ledger.organisation import place_of
@@ -335,7 +343,7 @@ class Arrivals:
         mailbox_no = self._mailbox(device, said.role)
         self._concern(arrival_no, directive_no, mailbox_no)
         if mailbox_no is None:
-            self._mark(arrival_no, "stray")
+            self._stray(arrival_no, directive_no)
             return
         if not deliveries.exists(self._connection, directive_no, mailbox_no):
             adoption.count_in(
@@ -356,7 +364,7 @@ class Arrivals:
             due_at=lambda due: due_at(due, device.place.facts.timezone),
         )
         if moved is None:
-            self._mark(arrival_no, "stray")
+            self._stray(arrival_no, directive_no)
             return
         if moved.verdict is Verdict.TOO_LATE:
             self._mark(arrival_no, "too late")
@@ -375,6 +383,8 @@ class Arrivals:
                 said.state,
                 # The others show who did it, and where: "done by Ana, till-2".
                 by=", ".join(filter(None, (said.by, device.identity.device)))[:500],
+                reason=said.reason,
+                code=said.code,
                 at=self._at,
                 new_id=self._new_id,
             )
@@ -387,14 +397,19 @@ class Arrivals:
         self._concern(arrival_no, directive_no, mailbox_no)
         was = said.was if said.was in STORE_RANK else State.PENDING
         if mailbox_no is None:
-            self._mark(arrival_no, "stray")
+            self._stray(arrival_no, directive_no)
             return
         if not deliveries.exists(self._connection, directive_no, mailbox_no):
             adoption.count_in(
                 self._connection, directive_no, mailbox_no, at=self._at, new_id=self._new_id
             )
         if not deliveries.note_withdrawn(self._connection, directive_no, mailbox_no, was):
-            self._mark(arrival_no, "stray")
+            self._stray(arrival_no, directive_no)
+
+    def _stray(self, arrival_no: int, directive_no: int) -> None:
+        """Mark what is about a mailbox that the directive has not, or has no longer here."""
+        left = archived.is_archived(self._connection, directive_no)
+        self._mark(arrival_no, archived.OUTCOME if left else "stray")
 
     def _reply(self, device: Device, said: Reply, arrival_no: int) -> None:
         directive_no = self._known(said.directive, device, arrival_no)

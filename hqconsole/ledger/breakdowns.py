@@ -15,6 +15,7 @@ import msgspec
 
 from buswire.messages import Reminder
 from buswire.states import Needs, State
+from hqconsole.ledger import archived
 from hqconsole.ledger.deliveries import STATE_CODES, STATE_OF
 from hqconsole.ledger.evidence import DATA
 from hqconsole.ledger.views import SHORT_ID, Tally, document_of, loaded
@@ -240,6 +241,9 @@ def proof(connection: sqlite3.Connection, directive_no: int) -> dict[str, Any]:
     `confirmed`: how many said so; `unconfirmed`: how many have not, of those that were open.
     `never_sent`: how many it had not gone out to.
     """
+    left = archived.stub(connection, directive_no)
+    if left is not None:
+        return left.proof
     counted = {state.value: 0 for state in STATE_OF if state in _BY_STORES}
     confirmed = unconfirmed = 0
     for state, before_hq, was, count in connection.execute(PROOF, (directive_no,)):

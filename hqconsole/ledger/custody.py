@@ -94,6 +94,14 @@ def mailboxes(
     return [one for (one,) in found] or [ANY_ROLE]
 
 
+def place(connection: sqlite3.Connection, store_id: str) -> tuple[str, str, str]:
+    """Name, region and time zone of a store that the roster has or had."""
+    row = connection.execute(
+        "SELECT name, region, timezone FROM store WHERE id = ?", (store_id,)
+    ).fetchone()
+    return str(row[0]), str(row[1]), str(row[2])
+
+
 def _store_no(connection: sqlite3.Connection, store_id: str) -> int:
     row = connection.execute("SELECT no FROM store WHERE id = ?", (store_id,)).fetchone()
     if row is None:

@@ -4,6 +4,7 @@ import sqlite3
 
 from buswire.topics import Channel
 from hqconsole.cover import cover
+from hqconsole.ledger import archived
 from hqconsole.organisation import Mailbox, Organisation
 
 
@@ -19,5 +20,10 @@ def cover_of_audience(
             (directive_no,),
         )
         if organisation.has(mailbox := Mailbox(store_id, role))
+    }
+    mailboxes |= {
+        mailbox
+        for mailbox in archived.mailboxes(connection, directive_no)
+        if organisation.has(mailbox)
     }
     return tuple(use.channel for use in cover(mailboxes, organisation))

@@ -6,9 +6,11 @@ saved. A row is a dict with the names that `--json` shows.
 
 import sqlite3
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from hqconsole.errors import HqError
+from hqconsole.ledger import archived
 from hqconsole.ledger.evidence import DATA
 from hqconsole.ledger.search_index import (
     HQ_SOURCES,
@@ -40,7 +42,8 @@ _BOUND = (
 )
 # bm25 is negative, and the lower the better.
 RANKED = (
-    "SELECT searched.no, searched.source, searched.source_no, searched.at FROM search_words"
+    "SELECT searched.no, searched.source, searched.source_no, searched.at, searched.directive_no,"
+    " searched.device_no FROM search_words"
     " CROSS JOIN searched ON searched.no = search_words.rowid"
     " WHERE search_words MATCH :match AND search_words.rowid > :bound{where}"
     f" ORDER BY bm25(search_words, {_TITLE_WEIGHT}, 1.0)"
@@ -48,7 +51,8 @@ RANKED = (
 )
 _OF_DEVICES = (
     " AND (searched.source IN (" + ", ".join(str(int(one)) for one in HQ_SOURCES) + ") OR"
-    " (SELECT device_no FROM arrival WHERE arrival.no = searched.source_no) IN"
+    " coalesce(searched.device_no,"
+    " (SELECT device_no FROM arrival WHERE arrival.no = searched.source_no)) IN"
     " (SELECT device.no FROM device JOIN store ON store.no = device.store_no WHERE {where}))"
 )
 SAID = (
@@ -185,10 +189,13 @@ def _row(
     connection: sqlite3.Connection, hit: Sequence[Any], query: Query, columns: int
 ) -> dict[str, Any] | None:
     """A hit as it is shown; None where what it leads to is not there any more."""
-    _, code, source_no, at = hit
+    _, code, source_no, at, left_no, device_no = hit
     source = Source(code)
-    read = _hq_row if source in HQ_SOURCES else _store_row
-    found = read(connection, source, source_no)
+    if left_no is not None:
+        found = _row_of_left(connection, source, left_no, device_no)
+    else:
+        read = _hq_row if source in HQ_SOURCES else _store_row
+        found = read(connection, source, source_no)
     if found is None:
         return None
     text = found.pop("text")
@@ -199,6 +206,31 @@ def _row(
         **found,
         "excerpt": part.text,
         "marks": [list(mark) for mark in part.marks],
+    }
+
+
+def _row_of_left(
+    connection: sqlite3.Connection, source: Source, directive_no: int, device_no: int | None
+) -> dict[str, Any] | None:
+    """What has left for an archive with its directive: the words are here, the text is not."""
+    left = archived.stub(connection, directive_no)
+    if left is None:  # a store that had it proved that it is not over
+        return None
+    directive_id, title = connection.execute(
+        "SELECT id, title FROM directive WHERE no = ?", (directive_no,)
+    ).fetchone()
+    store = connection.execute(
+        "SELECT store.id, store.name, region FROM device JOIN store ON store.no = store_no"
+        " WHERE device.no = ?",
+        (device_no,),
+    ).fetchone() or (None, None, None)
+    return {
+        **_about(directive_id, title),
+        "what": "cannot" if source is Source.CANNOT else "",
+        "by": "",
+        **dict(zip(("store", "store_name", "region"), store, strict=True)),
+        "role": None,
+        "text": f"archived in {PurePath(left.file).name}",
     }
 
 
@@ -274,7 +306,10 @@ def _is_for(
         return True
     values = {"id": row["directive"], "store": filters.store, "region": filters.region}
     reaches = _REACHES_REGION if filters.store is None else _REACHES_STORE
-    return any(
+    if any(
         connection.execute(reaches.format(table=table), values).fetchone() is not None
         for table in ("delivery", "planned")
-    )
+    ):
+        return True
+    no = connection.execute("SELECT no FROM directive WHERE id = ?", (row["directive"],)).fetchone()
+    return no is not None and archived.reached(connection, no[0], filters.store, filters.region)

@@ -12,13 +12,15 @@ signature, and everything that HQ derived from it against what was signed:
 - Each delivery is in a state that HQ gave it or that a receipt of its own mailbox said, and behind
   none of them; each answer is filed under what it answers.
 - HQ's own channels are dense, and every document has the row that it is the text of.
-- The audit is a chain.
+- The audit is a chain, and has the sum of each archive.
+- What left for an archive is there: the same of all that it holds, with the audience that the
+  sealed document names. Both halves of a message that is in two places are then looked at.
 
 Reads only, in the caller's one read transaction; memory does not grow with messages.
 """
 
 import sqlite3
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -31,9 +33,10 @@ from buswire.states import CLOSED_BY_HQ, Needs, State, is_open
 from buswire.topics import Identity
 from buswire.trust import KeyEntry, Trust, Trusted
 from hqconsole.audience import digest
-from hqconsole.ledger import audit
+from hqconsole.ledger import archived, audit
 from hqconsole.ledger.deliveries import STATE_OF
 from hqconsole.ledger.verification_answers import Answers
+from hqconsole.ledger.verification_archives import check_archives, known_archived, sum_in
 from hqconsole.ledger.verification_channels import check_channels
 from hqconsole.ledger.verification_context import (
     Advance,
@@ -64,7 +67,7 @@ class _Mailbox(NamedTuple):
 
 
 def size(connection: sqlite3.Connection) -> int:
-    """How many steps `verify` will take, for a progress bar."""
+    """How many steps `verify` or `verify_archive` will take, for a progress bar."""
     tables = ("audit", "device_key", "message", "arrival", "directive", "delivery")
     counts = ", ".join(f"(SELECT count(*) FROM {table})" for table in tables)
     return sum(connection.execute(f"SELECT {counts}").fetchone())
@@ -87,9 +90,33 @@ def verify(
         stolen: Ids of keys that HQ itself declared stolen: their seals prove nothing.
         advance: Told how many of the `size` steps were taken.
     """
-    report = Report()
+    return _walked(
+        Context(connection, Report(), advance),
+        lambda walk: walk.run(entries, recovery, stolen),
+    )
+
+
+def verify_archive(
+    connection: sqlite3.Connection,
+    *,
+    entries: Sequence[KeyEntry],
+    recovery: str,
+    stolen: Container[str] = frozenset(),
+    advance: Advance = lambda _: None,
+) -> Report:
+    """Walk an archive, as `verify` does a ledger; its sum is the caller's to compare.
+
+    What only a whole ledger can show is not asked of it: that logs are dense, and the audit.
+    """
+    context = Context(connection, Report(), advance)
+    context.is_archive = True
+    return _walked(context, lambda walk: walk.run_archive(entries, recovery, stolen))
+
+
+def _walked(context: Context, run: Callable[["_Walk"], None]) -> Report:
+    report = context.report
     try:
-        _Walk(Context(connection, report, advance)).run(entries, recovery, stolen)
+        run(_Walk(context))
     except MisfitError as misfit:
         report.problem = misfit.problem
     except (TypeError, ValueError, AttributeError, LookupError) as error:
@@ -109,9 +136,11 @@ class _Walk:
         self._context = context
         self._connection = context.connection
         self._counts = context.counts
+        self._audited: set[tuple[str, str]] = set()
 
     def run(self, entries: Sequence[KeyEntry], recovery: str, stolen: Container[str]) -> None:
         self._context.stolen = stolen
+        self._context.archived = known_archived(self._connection)
         self._check_audit()
         self._check_hq_keys(entries, recovery)
         self._check_devices()
@@ -123,6 +152,20 @@ class _Walk:
         self._check_states()
         Answers(self._context, _Texts(self._connection).data).check()
         check_channels(self._connection)
+        check_archives(self._context, self._audited)
+        self._context.flush()
+
+    def run_archive(
+        self, entries: Sequence[KeyEntry], recovery: str, stolen: Container[str]
+    ) -> None:
+        self._context.stolen = stolen
+        self._check_hq_keys(entries, recovery)
+        self._check_devices()
+        Logs(self._context).check_messages()
+        self._check_cancels()
+        self._check_directives()
+        self._check_states()
+        Answers(self._context, _Texts(self._connection).data).check()
         self._context.flush()
 
     # --- who ---------------------------------------------------------------------------------
@@ -138,6 +181,8 @@ class _Walk:
                     " was altered, taken out or put in here",
                 )
             before = row.hash
+            if found := sum_in(row.action, row.detail):
+                self._audited.add(found)
             self._counts["audit_rows"] += 1
             self._context.step()
         self._context.report.audit_head = before
@@ -271,10 +316,14 @@ class _Walk:
                 "SELECT mailbox_no, state, open, joined_at FROM delivery WHERE directive_no = ?",
                 (no,),
             ).fetchall()
+            ends = archived.ends(self._connection, no)
             there = [mailboxes.get(mailbox_no, ("", str(mailbox_no))) for mailbox_no, *_ in rows]
+            if rows and directive_id in self._context.archived:
+                raise MisfitError("archive", what, "it is called archived and has deliveries here")
             _check_closing(what, state, document.needs, rows, there)
             meant = [one for one, row in zip(there, rows, strict=True) if row[3] is None]
-            meant += [mailboxes.get(number, ("", str(number))) for number in self._planned(no)]
+            waiting = [*self._planned(no), *(end.mailbox_no for end in ends if not end.joined)]
+            meant += [mailboxes.get(number, ("", str(number))) for number in waiting]
             # Of an adopted one the audience is put together by and by.
             incomplete = adopted_at is not None and len(meant) != count
             if not incomplete and digest(meant) != fingerprint:

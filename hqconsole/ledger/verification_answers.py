@@ -55,6 +55,8 @@ class _Known(NamedTuple):
     needs: Needs
     issued: bool
     """Whether it is neither expired nor withdrawn."""
+    archived: bool
+    """Whether its deliveries have left."""
 
 
 class _Arrival(NamedTuple):
@@ -78,7 +80,12 @@ class Answers:
         self._connection: sqlite3.Connection = context.connection
         self._texts = texts
         self._directives: Mapping[str, _Known] = {
-            directive_id: _Known(no, Needs(needs), state in LIVE | {DirectiveState.COMPLETED})
+            directive_id: _Known(
+                no,
+                Needs(needs),
+                state in LIVE | {DirectiveState.COMPLETED},
+                directive_id in context.archived,
+            )
             for no, directive_id, needs, state in self._connection.execute(
                 "SELECT no, id, needs, state FROM directive WHERE issued_at > 0"
             )
@@ -114,9 +121,11 @@ class Answers:
                     )
                 continue
             known = self._filed(arrival, said)
-            if kind == "receipt" and known is not None:
+            # The delivery of one whose directive has left is in the archive.
+            if kind == "receipt" and known is not None and not known.archived:
                 self._check_effect(arrival, said, known)
-        self._check_adopted()
+        if not self._context.is_archive:
+            self._check_adopted()
 
     def _check_adopted(self) -> None:
         """What HQ took back, a store has sent up: else its audience could be cut down at will."""

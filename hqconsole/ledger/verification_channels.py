@@ -22,6 +22,7 @@ STRAYS = (
 UNTOLD = (
     "SELECT id FROM directive WHERE adopted_at IS NULL AND mailboxes > 0 AND issued_at > 0"
     " AND no NOT IN (SELECT directive_no FROM wave)"
+    " AND no NOT IN (SELECT directive_no FROM archived)"
     " AND doc_no NOT IN (SELECT doc_no FROM channel_log) LIMIT 1"
 )
 

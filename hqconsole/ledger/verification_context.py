@@ -54,7 +54,7 @@ class Report:
                     "records",
                 ),
                 *("unsigned", "directives", "cancels", "unsealed", "stolen_seals", "adopted"),
-                "deliveries",
+                *("deliveries", "archived"),
             ),
             0,
         )
@@ -99,6 +99,10 @@ class Context:
         self.devices: dict[int, tuple[Identity, int]] = {}
         """Identity and store of each device, by its number."""
         self.device_keys: dict[int, DeviceKey] = {}
+        self.is_archive = False
+        """Whether it is a part of a ledger: what is not there may be elsewhere."""
+        self.archived: dict[str, int] = {}
+        """The directives that left for an archive: their ids and numbers."""
         self._advance = advance
         self._steps = 0
 

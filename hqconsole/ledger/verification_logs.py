@@ -6,13 +6,19 @@ from HQ's cursor: known ids under new numbers, which is no second id for a numbe
 put back takes its kept messages back with it, so its logs go on from where it stands. A gap or two
 ids for one number are therefore never honest: rows were taken out, or put in. What came before
 messages were signed is counted apart, and nothing of it may come after the first signed message.
+Where messages have left for an archive, their log goes on behind the place that is kept of them,
+and a record that answers a directive which has left need not have an arrival any more. An archive
+itself has some messages of a log, and need not have what else was in them.
 
 Messages and arrivals are each read once, side by side in the order of saving.
 """
 
 import sqlite3
+from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from buswire import frame, signing
 from buswire.cursors import START, Cursor
@@ -20,6 +26,23 @@ from buswire.errors import WireError
 from buswire.messages import Record, Records
 from hqconsole.ledger.evidence import same_ids
 from hqconsole.ledger.verification_context import Context, MisfitError, verifies
+
+_ANSWER_KINDS = frozenset({"receipt", "reply", "withdrawn"})
+
+
+class _Answer(msgspec.Struct):
+    """Of a record that answers a directive: which."""
+
+    directive: str
+
+
+class _Run(NamedTuple):
+    """Messages that left: before which number they were saved, and from where to where they go."""
+
+    first_no: int
+    after: Cursor
+    through: Cursor
+
 
 MESSAGES = (
     "SELECT no, device_no, key_no, topic, log, after_seq, after_id, records, signature, text"
@@ -29,6 +52,11 @@ ARRIVALS = (
     "SELECT no, device_no, id, kind, said_at, message_no, data_at, data_bytes, length(data)"
     " FROM arrival ORDER BY no"
 )
+RUNS = (
+    "SELECT first_no, after_seq, after_id, through_seq, through_id FROM archived_run"
+    " WHERE device_no = ? AND log = ? ORDER BY first_no"
+)
+_answers = msgspec.json.Decoder(_Answer)
 
 
 class Logs:
@@ -39,6 +67,7 @@ class Logs:
         self._context = context
         self._counts = context.counts
         self._cursors: dict[tuple[int, str], Cursor] = {}
+        self._runs: dict[tuple[int, str], deque[_Run]] = {}
 
     def check_messages(self) -> None:
         """Each message is signed, goes on where its log stood, and is what its arrivals say."""
@@ -46,7 +75,8 @@ class Logs:
         for row in self._context.connection.execute(MESSAGES):
             no, device_no = row[0], row[1]
             message = self._signed_message(row)
-            self._check_place(no, device_no, message)
+            if not self._context.is_archive:
+                self._check_place(no, device_no, message)
             mine = self._unsigned_and_mine(arrivals, no)
             self._check_records(no, device_no, message, bytes(row[9]), mine)
             self._counts["messages"] += 1
@@ -143,6 +173,8 @@ class Logs:
                 )
             self._counts["records"] += 1
         for record_id, record in by_id.items():
+            if self._may_be_elsewhere(record):
+                continue
             earlier = self._context.arrival(device_no, record_id)
             if earlier is None or (earlier[0] is not None and earlier[0] >= no):
                 raise MisfitError(
@@ -152,6 +184,17 @@ class Logs:
                     "it was signed and has no arrival: its row was taken out",
                 )
 
+    def _may_be_elsewhere(self, record: Record) -> bool:
+        """Whether the arrival of a record may be in an archive, or the record in the ledger."""
+        if self._context.is_archive:
+            return True
+        if not self._context.archived or record.kind not in _ANSWER_KINDS:
+            return False
+        try:
+            return _answers.decode(record.data).directive in self._context.archived
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+
     # --- density -----------------------------------------------------------------------------
 
     def _check_place(self, no: int, device_no: int, message: Records) -> None:
@@ -160,6 +203,7 @@ class Logs:
         what = f"message {no} of {self._context.name(device_no)}, log {message.log}"
         ids = [record.id for record in message.records]
         after = message.after
+        self._pass_runs(place, no)
         cursor = self._cursors.get(place)
         if cursor is None:
             self._check_beginning(what, device_no, after)
@@ -186,6 +230,37 @@ class Logs:
         if ids:
             self._cursors[place] = Cursor(after.seq + len(ids), ids[-1])
 
+    def _pass_runs(self, place: tuple[int, str], before_no: int | None) -> None:
+        """Go on behind the messages that left and were saved before this one, or all of them."""
+        if place not in self._runs:
+            rows = self._context.connection.execute(RUNS, place)
+            self._runs[place] = deque(
+                _Run(no, Cursor(*after), Cursor(*through))
+                for no, *ends in rows
+                for after, through in [(ends[:2], ends[2:])]
+            )
+        runs = self._runs[place]
+        while runs and (before_no is None or runs[0].first_no < before_no):
+            run = runs.popleft()
+            what = f"what was archived of {self._context.name(place[0])}, log {place[1]}"
+            cursor = self._cursors.get(place)
+            if cursor is None:
+                self._check_beginning(what, place[0], run.after)
+            elif run.after.seq > cursor.seq:
+                raise MisfitError(
+                    "gap",
+                    what,
+                    f"numbers {cursor.seq + 1} to {run.after.seq} are missing:"
+                    " kept messages were taken out",
+                )
+            elif run.through.seq < cursor.seq or (
+                run.after.seq == cursor.seq and run.after.id != cursor.id
+            ):
+                raise MisfitError(
+                    "fork", what, f"it does not go on from number {cursor.seq}, where the log stood"
+                )
+            self._cursors[place] = run.through
+
     def _same_ids(
         self, place: tuple[int, str], no: int, after: Cursor, ids: Sequence[str], cursor: Cursor
     ) -> bool:
@@ -208,6 +283,10 @@ class Logs:
 
     def check_heads(self) -> None:
         """After the messages: each log ends where HQ's cursor stands."""
+        for place in self._context.connection.execute(
+            "SELECT DISTINCT device_no, log FROM archived_run"
+        ).fetchall():
+            self._pass_runs(place, None)
         for device_no, log, seq, cursor_id in self._context.connection.execute(
             "SELECT device_no, log, seq, id FROM uplink"
         ):

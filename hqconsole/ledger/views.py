@@ -17,6 +17,7 @@ import msgspec
 
 from buswire.states import CLOSED_BY_HQ, Needs, State, is_open
 from buswire.unreadable import is_readable
+from hqconsole.ledger import archived
 from hqconsole.ledger.deliveries import STATE_OF
 from hqconsole.lifecycle import UNFINISHED, DirectiveState
 
@@ -63,7 +64,7 @@ def latest_directives(
     """
     query = in_states(states) if states else LATEST
     return [
-        {**_directive(row), **_counts(connection, row)}
+        {**_directive(row), **_counts(connection, row), "archived": _left(connection, row)}
         for row in connection.execute(query, (most,)).fetchall()
     ]
 
@@ -95,6 +96,7 @@ def one_directive(connection: sqlite3.Connection, directive_no: int) -> dict[str
     return {
         **_directive(row),
         **_counts(connection, row),
+        "archived": _left(connection, row),
         "body": document.get("body", ""),
         "channels": (document.get("audience") or {}).get("channels", []),
         "cancel_reason": withdrawn.get("reason", ""),
@@ -136,7 +138,16 @@ def _directive(row: Sequence[Any]) -> dict[str, Any]:
     return {"short_id": found["id"][:SHORT_ID], **found}
 
 
+def _left(connection: sqlite3.Connection, directive: Sequence[Any]) -> dict[str, Any] | None:
+    """Where the deliveries and answers of a directive are that has left the ledger, since when."""
+    found = archived.stub(connection, directive[0])
+    return None if found is None else {"at": found.archived_at, "file": found.file}
+
+
 def _counts(connection: sqlite3.Connection, directive: Sequence[Any]) -> dict[str, Any]:
+    left = archived.stub(connection, directive[0])
+    if left is not None:
+        return left.counts
     tally, joined = Tally(Needs(directive[_NEEDS])), Tally(Needs(directive[_NEEDS]))
     changed_at: float | None = None
     for code, is_joined, *counts, latest_at in connection.execute(COUNTS, (directive[0],)):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from buswire.messages import HQ_KINDS, Cancel, decode_data, encode_data
 from buswire.states import State
-from hqconsole.ledger import channels, deliveries, reach, steps
+from hqconsole.ledger import archived, channels, deliveries, reach, steps
 from hqconsole.ledger.deliveries import STATE_CODES
 from hqconsole.lifecycle import Action, DirectiveState, moved
 from hqconsole.organisation import Mailbox, Organisation
@@ -156,7 +156,7 @@ def done_before(connection: sqlite3.Connection, directive_no: int) -> set[Mailbo
     """
     require_withdrawn(connection, directive_no)
     done = STATE_CODES[State.DONE]
-    return {
+    return archived.mailboxes(connection, directive_no, State.DONE) | {
         Mailbox(*row)
         for row in connection.execute(
             "SELECT store.id, role FROM delivery JOIN mailbox ON mailbox.no = mailbox_no"
