@@ -148,6 +148,8 @@ class StateChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     state: State
     changed_at: float = 0.0
     changed_by: Line = ""
+    reason: Line = ""
+    code: Annotated[str, Meta(max_length=40)] = ""
 
 
 class Remind(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -270,7 +270,7 @@ class Effects:
             return False
         delivery.changed_at = change.changed_at
         delivery.changed_by = change.changed_by
-        delivery.reason = delivery.code = ""
+        delivery.reason, delivery.code = change.reason, change.code
         return True
 
     # --- snapshots and answers -------------------------------------------------------------------

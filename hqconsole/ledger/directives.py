@@ -440,11 +440,20 @@ def tell_siblings(
     state: State,
     *,
     by: str,
+    reason: str = "",
+    code: str = "",
     at: float,
     new_id: NewId,
 ) -> None:
     """Let a store's other devices know what one of them said."""
-    change = StateChange(directive=directive_id, state=state, changed_at=at, changed_by=by)
+    change = StateChange(
+        directive=directive_id,
+        state=state,
+        changed_at=at,
+        changed_by=by,
+        reason=reason,
+        code=code,
+    )
     doc_no = channels.add_doc(connection, "state", encode_data(change))
     channels.append(connection, (Channel.of_store(store_id, role),), doc_no, at=at, new_id=new_id)
 

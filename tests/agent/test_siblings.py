@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buswire.messages import Record
+from buswire.messages import Record, StateChange
 from buswire.states import (
     CLOSED_BY_HQ,
     STORE_RANK,
@@ -175,3 +175,27 @@ def _agrees(bench: Bench, chain: _Chain) -> None:
         assert row.state is higher(chain.state, row.said)
     proofs = [data for kind, data in bench.sent() if kind == "withdrawn"]
     assert len(proofs) == (bench.inbox.cancel(WORK[0]) is not None)
+
+
+def test_the_others_hear_why() -> None:
+    """A store that cannot has one reason on all its devices; who can after all has none."""
+    bench, words = Bench(), Words()
+    try:
+        bench.take(ALL_ANY, words.issue())
+        change = StateChange(
+            directive=WORK[0],
+            state=State.CANNOT,
+            changed_by="Ana, till-2",
+            reason="no room",
+            code="no-space",
+        )
+        bench.take(STORE_ANY, words.record("state", change))
+        row = bench.inbox.delivery(*WORK)
+        assert row is not None
+        assert (row.changed_by, row.reason, row.code) == ("Ana, till-2", "no room", "no-space")
+        bench.take(STORE_ANY, words.change(State.DONE))
+        row = bench.inbox.delivery(*WORK)
+        assert row is not None
+        assert (row.state, row.reason, row.code) == (State.DONE, "", "")
+    finally:
+        bench.database.close()
