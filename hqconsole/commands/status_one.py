@@ -134,6 +134,7 @@ def _words(found: Mapping[str, Any]) -> dict[str, str]:
         "title": found["title"],
         "kind": f"{found['kind']}, needs {found['needs']}, priority {found['priority']}",
         "written": _when(found["written_at"], found["author"]) if _is_planned(found) else "",
+        "approved": _approved(found),
         "issued": _when(found["issued_at"], found["issued_by"]),
         "state": _state(found),
         "due": due_words(found["due"]),
@@ -164,6 +165,15 @@ def _is_planned(found: Mapping[str, Any]) -> bool:
     """Whether writing it and sending it were two things."""
     at = found["written_at"]
     return at is not None and at != found["issued_at"]
+
+
+def _approved(found: Mapping[str, Any]) -> str:
+    """Who let it out, unless it was taken back after that."""
+    acts = [one for one in found["steps"] if one["action"] in {"approve", "revise"}]
+    if not acts or acts[-1]["action"] != "approve":
+        return ""
+    note = acts[-1]["note"]
+    return _when(acts[-1]["at"], acts[-1]["by"]) + (f": {note}" if note else "")
 
 
 def _when(at: float | None, by: str) -> str:
