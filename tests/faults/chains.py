@@ -144,14 +144,7 @@ def _run_one(chain: Chain, seed: int, part: Part, around: Around) -> Tally:
             part(chain, random.Random(seed), tally)
             judge(chain, tally)
     except Exception as error:  # whatever a suite meets is a finding of the suite
-        where = traceback.extract_tb(error.__traceback__)
-        steps = " > ".join(f"{one.name}:{one.lineno}" for one in where if "/tests/" in one.filename)
-        logs = "".join(
-            f"\n    {daemon.name}: {' | '.join(daemon.said().splitlines()[-6:])}"
-            for daemon in everybody(chain)
-            if daemon is not None
-        )
-        tally.wrong.append(f"{type(error).__name__}: {error} ({steps}){logs}")
+        tally.wrong.append(what_went_wrong(chain, error))
         tally.accepted = chain.journal.accepted
     tally.reconnects = sum(
         daemon.said().count("the connection is gone")
@@ -183,6 +176,18 @@ def judge(chain: Chain, found: Findings, *, seconds: float = SETTLES_SECONDS) ->
         f"put aside: {reason} of {source}"
         for source, reason in chain.rows("SELECT source, reason FROM quarantine")
     ]
+
+
+def what_went_wrong(chain: Chain, error: Exception) -> str:
+    """An error with the steps of the suite that led to it, and the last words of everybody."""
+    where = traceback.extract_tb(error.__traceback__)
+    steps = " > ".join(f"{one.name}:{one.lineno}" for one in where if "/tests/" in one.filename)
+    logs = "".join(
+        f"\n    {daemon.name}: {' | '.join(daemon.said().splitlines()[-6:])}"
+        for daemon in everybody(chain)
+        if daemon is not None
+    )
+    return f"{type(error).__name__}: {error} ({steps}){logs}"
 
 
 def everybody(chain: Chain) -> list[Daemon | Bus]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.faults import kills, network
-from tests.faults.chains import Tally, everybody, heard_again, judge
+from tests.faults.chains import Tally, everybody, heard_again, judge, what_went_wrong
 from tests.faults.rows import Row
 from tests.faults.watching import Every, resident_mib, size_mib
 from tests.helpers.waiting import wait_until
@@ -133,7 +133,10 @@ def soak(seed: int, share: float) -> Row:
                 while (at := time.monotonic() - began_at) < until:
                     load.work(chain, draw)
                     strike = draw.choice(strikes)
-                    strike(chain, draw, tally, kinds)
+                    try:
+                        strike(chain, draw, tally, kinds)
+                    except AssertionError as error:  # too late is wrong, and maybe not lost
+                        tally.wrong.append(what_went_wrong(chain, error))
                     kinds["in all"] += 1
                     left = at + _FAULT_EVERY_SECONDS - (time.monotonic() - began_at)
                     time.sleep(max(0.0, left) * draw.random())
