@@ -155,6 +155,7 @@ def test_a_draft_is_submitted_denied_revised_and_approved_by_another(
     as_("bob")
     assert f"hq revise {one}" in ok(run, "deny", one, "--reason", "wrong words")
     assert "only what waits for approval" in refused(run, "approve", one)
+    assert "by bob: wrong words" in run("status", one)[1]
     as_("cem")
     ok(run, "revise", one, "--title", "Second words", "--body", "Better.")
     ok(run, "revise", one, "--body", "Best.")
@@ -164,6 +165,7 @@ def test_a_draft_is_submitted_denied_revised_and_approved_by_another(
         assert "somebody else has to approve it" in refused(run, "approve", one)
     as_("bob")
     assert "approved; it is out" in ok(run, "approve", one, "--note", "fine")
+    assert "by bob: fine" in run("status", one)[1]
     found = status(run, one)
     assert (found["state"], found["title"], found["body"]) == ("issued", "Second words", "Best.")
     assert "it is issued" in refused(run, "revise", one, "--title", "Too late")
