@@ -214,9 +214,7 @@ CREATE INDEX withdrawn_day ON withdrawn (day);
 
 -- Work that is here was taken by a program without reminders: they are still to be planned.
 INSERT INTO meta (key, value) SELECT 'reminders_zone', '?' WHERE EXISTS (SELECT 1 FROM delivery);
-"""
 
-_FIFTH = """
 -- Closings that staff were told of, by the moment of the closing as its delivery has it.
 CREATE TABLE told (
     directive TEXT NOT NULL,
@@ -232,8 +230,7 @@ MIGRATIONS = (
     Migration("outbox, inbox and what the protocol remembers", _FIRST),
     Migration("the seals of HQ's documents", _SECOND),
     Migration("sums of rows, against damage", _THIRD, sums=_SUMMED),
-    Migration("reminders and proofs of withdrawal", _FOURTH, sums=("delivery", "meta")),
-    Migration("closings that staff were told of", _FIFTH),
+    Migration("reminders, withdrawals, closings", _FOURTH, sums=("delivery", "meta")),
 )
 
 

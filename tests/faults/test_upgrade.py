@@ -25,8 +25,8 @@ from tests.faults.rows import Row
 from tests.faults.upgrade import FROZEN, KINDS, Kind, opens, taken_into_use, thaw, upgrade
 
 RELEASED = {
-    "ledger": ("dc2cbdd1", "fb1f109f", "77048c4a"),
-    "agent": ("2a7dde23", "b95bff6e", "d891da68"),
+    "ledger": ("dc2cbdd1", "fb1f109f", "77048c4a", "54b6dd87"),
+    "agent": ("2a7dde23", "b95bff6e", "d891da68", "fe12fb67"),
 }
 """The beginnings of the SHA-256 of each migration. Only ever added to."""
 
