@@ -1,11 +1,12 @@
 """Clocks may jump: nothing is lost, twice, or over before its time; and the suite would notice."""
 
+from collections.abc import Sequence
 from unittest import mock
 
 import pytest
 
 from hqconsole.steady_clock import SteadyClock
-from storeagent.core import AgentCore
+from storeagent.core import AgentCore, Event, Outgoing
 from tests.faults import clock_shim
 from tests.faults.clocks import clocks, live, real
 from tests.faults.rows import Row
@@ -52,12 +53,15 @@ def test_a_hub_that_follows_its_clock_is_noticed() -> None:
 
 def test_a_device_that_lets_go_by_its_own_clock_is_noticed() -> None:
     """Then a till that wakes up in 2100 throws its history away."""
+    real_handle = AgentCore.handle
 
-    def by_own_clock(core: AgentCore, hq_at: float, batch: object) -> None:
-        del hq_at, batch
-        if core._wall_clock() > 4e9 and core.database.connection.in_transaction:
-            for log in ("act", "bulk"):
-                core.outbox.prune(log, before=10**9)
+    def by_own_clock(core: AgentCore, events: Sequence[Event], now: float) -> list[Outgoing]:
+        outgoing = real_handle(core, events, now)
+        if core._wall_clock() > 4e9:
+            with core.database.write():
+                for log in ("act", "bulk"):
+                    core.outbox.prune(log, before=10**9)
+        return outgoing
 
-    with mock.patch.object(AgentCore, "_grow_older", by_own_clock):
+    with mock.patch.object(AgentCore, "handle", by_own_clock):
         assert _is_noticed("entries of act")
