@@ -129,12 +129,9 @@ def contents(path: Path) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
 def missing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """What is not there any more, column by column as it was, but for the sums over them all."""
     lost = []
-    for table, (columns, rows) in before.items():
+    for table, found in before.items():
         there_columns, there = after.get(table, ([], []))
-        if "sum" in columns:
-            place = columns.index("sum")
-            columns = [*columns[:place], *columns[place + 1 :]]
-            rows = [(*row[:place], *row[place + 1 :]) for row in rows]
+        columns, rows = _without_sums(*found)
         places = [there_columns.index(name) for name in columns if name in there_columns]
         if len(places) != len(columns):
             lost.append(f"{table} has lost columns")
@@ -144,6 +141,13 @@ def missing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         if table != "meta" and len(kept) != len(rows):
             lost.append(f"{table} has {len(kept)} rows and had {len(rows)}")
     return lost
+
+
+def _without_sums(
+    columns: list[str], rows: list[tuple[Any, ...]]
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    places = [place for place, name in enumerate(columns) if name != "sum"]
+    return [columns[one] for one in places], [tuple(row[one] for one in places) for row in rows]
 
 
 def meant(before: dict[str, Any]) -> dict[str, Any]:
