@@ -33,7 +33,7 @@ RIGHTS: Final[Mapping[str, str]] = {
     "escalations": "note that an escalation was seen; who manages the region may that, too",
     "roster": "import the roster; say which roles a device serves",
     "devices": "let devices in, and shut them out",
-    "upkeep": "restore the ledger, acknowledge incidents, empty the quarantine",
+    "upkeep": "restore the ledger, archive, acknowledge incidents, empty the quarantine",
     "keys": "head office's keys, the certificates of the broker, and who may listen at it",
     "settings": "change head office's settings",
 }

@@ -102,8 +102,7 @@ def making(target: Path, ledger: Path) -> Iterator[sqlite3.Connection]:
             yield connection
             connection.execute("DETACH ledger")
         sync_file(unfinished)
-        with reading(unfinished) as connection:
-            require_whole(connection, unfinished)
+        _require_as_written(unfinished)
         unfinished.chmod(0o400)
         replace(unfinished, target)
         sync_folder(target.parent)
@@ -115,6 +114,22 @@ def making(target: Path, ledger: Path) -> Iterator[sqlite3.Connection]:
         for suffix in ("", "-journal"):
             with contextlib.suppress(OSError):
                 unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
+
+
+def _require_as_written(path: Path) -> None:
+    """Read back what was written.
+
+    Raises:
+        DatabaseDamaged: It is not as it should be: this disk is at fault, or the ledger.
+    """
+    try:
+        with reading(path) as connection:
+            require_whole(connection, path)
+    except DatabaseDamaged as error:
+        raise DatabaseDamaged(
+            f"what was to be archived cannot be read back: {error}",
+            hint="hq verify says whether it is the ledger that is damaged; nothing was removed",
+        ) from error
 
 
 def attach(connection: sqlite3.Connection, ledger: Path) -> None:

@@ -91,6 +91,7 @@ def test_the_json_of_every_reader_is_the_one_described(chain: Chain, tmp_path: P
         "hq tool list": chain.hq("tool", "list", "--json"),
         "hq verify": chain.hq("verify", "--json"),
         "hq audit": chain.hq("audit", "--json"),
+        "hq archive": chain.hq("archive", "--older-than", "400d", "--dry-run", "--json"),
         "storeagent join": chain.device("join", str(tmp_path / "bundle"), "--json"),
         "hq tls show": chain.hq("tls", "show", "--json"),
         "hq operators": operators,
