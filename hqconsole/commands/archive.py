@@ -139,6 +139,7 @@ class _Run:
 
     def _take(self, file: File) -> list[int]:
         """Record an archive that is complete, and let go what it has."""
+        archiving.require_own(self._ledger.connection, file)
         archive_files.write_sum(file.path, file.sha256)
         with self._ledger.write() as connection:
             no = archiving.record(connection, file, at=self._now_at, by=operator())

@@ -33,7 +33,7 @@ OUTCOME = "archived"
 """The outcome of an arrival that spoke of a directive when that had left."""
 _NONE = 255
 _JOINED, _NEVER_SENT = 1, 2
-_STUB = (
+STUB = (
     "SELECT archived.archive_no, archive.file, archived.archived_at, archived.counts FROM archived"
     " JOIN archive ON archive.no = archived.archive_no WHERE directive_no = ?"
 )
@@ -78,7 +78,7 @@ def is_archived(connection: sqlite3.Connection, directive_no: int) -> bool:
 
 def stub(connection: sqlite3.Connection, directive_no: int) -> Stub | None:
     """What stays of a directive; None while all of it is here."""
-    row = connection.execute(_STUB, (directive_no,)).fetchone()
+    row = connection.execute(STUB, (directive_no,)).fetchone()
     if row is None:
         return None
     kept = json.loads(row[3])

@@ -343,16 +343,22 @@ def unswept(connection: sqlite3.Connection) -> list[tuple[int, Path, str]]:
     ]
 
 
-def record(connection: sqlite3.Connection, file: File, *, at: float, by: str) -> int:
-    """Record a complete archive, in the caller's transaction. Returns its number.
+def require_own(connection: sqlite3.Connection, file: File) -> None:
+    """Make sure that an archive is of this ledger, or of one that it was put back from.
 
     Raises:
-        HqError: It is of another ledger.
+        HqError: It is of another one.
     """
     if file.hub_id != access.hub_id(connection):
-        raise HqError(
-            f"{file.path} is an archive of another ledger", hint="move it out of this folder"
-        )
+        raise HqError("it is an archive of another ledger", hint="move it out of this folder")
+
+
+def record(connection: sqlite3.Connection, file: File, *, at: float, by: str) -> int:
+    """Record a complete archive of this ledger, in the caller's transaction.
+
+    Returns:
+        Its number.
+    """
     cursor = connection.execute(
         "INSERT INTO archive (id, file, file_bytes, sha256, made_at, recorded_at, recorded_by,"
         " directives, deliveries, arrivals, messages) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

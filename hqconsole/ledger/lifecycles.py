@@ -16,7 +16,7 @@ from buswire.states import State
 from buswire.topics import Channel
 from hqconsole.cover import cover
 from hqconsole.errors import HqError
-from hqconsole.ledger import channels, deliveries, directives, steps, waves
+from hqconsole.ledger import archived, channels, deliveries, directives, steps, waves
 from hqconsole.ledger.directives import NewId
 from hqconsole.lifecycle import LIVE, Action, DirectiveState
 from hqconsole.organisation import Mailbox, Organisation
@@ -351,8 +351,14 @@ def revise(
 
     Raises:
         LifecycleError: It is out already, or over.
-        HqError: It is too large now.
+        HqError: It is too large now, or it has left for an archive with its audience.
     """
+    left = archived.stub(connection, directive_no)
+    if left is not None:
+        raise HqError(
+            f"it was archived, and its audience is in {left.file}",
+            hint="write it anew: hq publish",
+        )
     if steps.state_of(connection, directive_no) is DirectiveState.DRAFT:
         steps.record(connection, directive_no, Action.REVISE, DirectiveState.DRAFT, at=at, by=by)
     else:

@@ -30,11 +30,13 @@ from hqconsole.ledger import (
     deliveries,
     directives,
     reach,
+    steps,
     verification,
     views,
 )
 from hqconsole.ledger.opening import FILE_NAME, open_ledger
 from hqconsole.ledger.organisation import organisation
+from hqconsole.lifecycle import Action
 from tests.hq_console.conftest import STORES, Run
 from tests.hq_console.field import KINDS, Field, new_id
 
@@ -384,6 +386,40 @@ def test_a_second_run_takes_the_rest_and_logs_stay_dense(run: Run, field: Field)
     with open_ledger(field.home) as ledger:
         left = ledger.connection.execute("SELECT archived, records FROM message WHERE archived > 0")
         assert left.fetchall() == [(2, 3)]
+
+
+def test_a_denied_draft_leaves_with_its_audience(run: Run, field: Field) -> None:
+    """It can be taken back no longer, and says why; who it was for is in the file."""
+    draft = json.loads(run("publish", "Never", "--all", "--draft", "--json")[1])["id"]
+    with open_ledger(field.home) as ledger, ledger.write() as connection:
+        no = directives.find(connection, draft)
+        steps.move(connection, no, Action.SUBMIT, at=time.time())
+        steps.move(connection, no, Action.DENY, at=time.time(), by="Bo", note="no")
+    run("publish", "Latest", "--store", "S3")
+    field.say("S3", Alert(alert="incident", fields={"what": "smoke"}))
+    found = archive(run)
+    assert draft in [one["id"] for one in found["directives"]]
+    code, _, errors = run("revise", draft, "--title", "Now")
+    assert code == 1
+    assert "archived" in errors
+    assert not any(rows(field, draft).values())
+    planned = run("who", draft, "--archive", found["file"], "--json")[1]
+    assert len(json.loads(planned)) == 5
+    verified(run)
+
+
+def test_an_archive_of_another_ledger_is_left_alone(run: Run, field: Field, tmp_path: Path) -> None:
+    """Somebody put it into the folder: it is named, nothing of it is believed, nothing changed."""
+    file = Path(archive(run)["file"])
+    damage(file, "UPDATE meta SET value = 'another' WHERE key IN ('hub_id', 'archive_id')")
+    there = file.rename(tmp_path / file.name)
+    before = everything(field)
+    with later(500):
+        code, _, errors = run("archive", "--older-than", "400d", "--to", str(tmp_path))
+    assert code == 0
+    assert "another ledger" in errors
+    assert there.exists()
+    assert everything(field) == before
 
 
 class Killed(BaseException):

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from hqconsole.ledger import (
+    archived,
+    archiving,
     arrival_views,
     audit,
     board,
@@ -22,6 +24,7 @@ from hqconsole.ledger import (
     seats,
     store_views,
     verification_context,
+    verification_logs,
     views,
 )
 from hqconsole.ledger.opening import open_ledger
@@ -86,6 +89,9 @@ QUERIES: dict[str, tuple[str, Any]] = {
         exports.ARRIVALS.format(where=exports.OF_KIND["reply"]),
         {"after": 0, "batch": 500},
     ),
+    "archive, finished": (archiving.ENDED, (0, 500)),
+    "archive, what stays": (archived.STUB, (1,)),
+    "archive, places in a log": (verification_logs.RUNS, (1, "act")),
     "stores of a region": (
         store_views.STORES.format(where="store.closed_at IS NULL AND store.region = ?"),
         ("east",),
