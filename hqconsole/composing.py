@@ -110,7 +110,7 @@ def compose(
     kind = wish.kind
     starts = None if wish.starts is None else parse_moment(wish.starts, now=now)
     if starts is not None and starts.is_local and not wish.local:
-        starts = Moment(unix_seconds=int(_to_come(starts, zone, now)))
+        starts = Moment(unix_seconds=int(to_come(starts, zone, now)))
     if starts is not None and not starts.is_local and wish.local:
         raise HqError(
             f"{wish.starts} is one instant for all stores", hint=f"without --local, or: {EXAMPLES}"
@@ -225,7 +225,7 @@ def _escalations(wish: Wish, draft: Draft) -> tuple[Escalation, ...]:
 
 def _expires_at(wish: Wish, goes_at: float, zone: str, now: datetime) -> float | None:
     if wish.expires is not None:
-        at = _to_come(parse_moment(wish.expires, now=now), zone, now)
+        at = to_come(parse_moment(wish.expires, now=now), zone, now)
         if at <= goes_at:
             raise HqError("it would expire before it goes out", hint="write a later --expires")
         return at
@@ -233,7 +233,12 @@ def _expires_at(wish: Wish, goes_at: float, zone: str, now: datetime) -> float |
     return None if after is None else goes_at + after
 
 
-def _to_come(moment: Moment, zone: str, now: datetime) -> float:
+def to_come(moment: Moment, zone: str, now: datetime) -> float:
+    """When a moment comes at head office, in Unix seconds.
+
+    Raises:
+        HqError: It is past there.
+    """
     at = moment.at(zone)
     if at <= now.timestamp():
         raise HqError(f"{moment} is past in {zone}", hint=f"write a time to come: {EXAMPLES}")

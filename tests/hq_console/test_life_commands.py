@@ -158,7 +158,9 @@ def test_a_draft_is_submitted_denied_revised_and_approved_by_another(
     assert "by bob: wrong words" in run("status", one)[1]
     as_("cem")
     ok(run, "revise", one, "--title", "Second words", "--body", "Better.")
-    ok(run, "revise", one, "--body", "Best.")
+    ok(run, "revise", one, "--body", "Best.", "--due", "2037-01-01 12:00", "--priority", "high")
+    found = status(run, one)
+    assert (found["due"], found["priority"]) == ("2037-01-01T12:00", "high")
     ok(run, "submit", one)
     for who in ("ana", "ANA", "cem"):
         as_(who)
