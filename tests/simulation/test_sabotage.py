@@ -47,7 +47,7 @@ CASES = (
     Case(sabotages.unique_arrivals, "device disasters", 5),
     Case(sabotages.waiting_receipts, "ledger restore", 1),
     Case(sabotages.told_siblings, "calm", 0),
-    Case(sabotages.todays_cover, "overtaking", 43),
+    Case(sabotages.todays_cover, "crossings", 14),
     Case(sabotages.raised_set_version, "crossings", 0),
     Case(sabotages.late_statements, "overtaking", 0),
     Case(sabotages.reported_losses, "device disasters", 50),
