@@ -19,7 +19,7 @@ SHORT = replace(POISON, trouble_seconds=15.0)
 def test_the_rest_goes_on_and_nothing_is_lost() -> None:
     """A taste of the worlds; real daemons are in the long suite."""
     row = Row("poison")
-    world = live(7, row, SHORT)
+    world = live(11, row, SHORT)
     assert row.failures == []
     assert world.counts["poison"] > 15
     assert world.counts["put aside by HQ"]
@@ -36,7 +36,7 @@ def test_bad_hooks_do_not_stop_the_next() -> None:
 
 def _wrong() -> str:
     row = Row("sabotaged")
-    live(7, row, SHORT)
+    live(11, row, SHORT)
     return "\n".join(row.failures)
 
 

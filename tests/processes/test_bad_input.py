@@ -324,7 +324,7 @@ def test_escape_sequences_never_reach_a_terminal(chain: Chain, stranger: Strange
     with till.program() as program:
         program.reply(item["number"], f"reply {ESCAPES}", by=ESCAPES)
         program.alert("incident", what=ESCAPES, note=ESCAPES)
-        program.cannot(item["number"], reason=ESCAPES, by=ESCAPES)
+        program.cannot(item["number"], code="no-staff", reason=ESCAPES, by=ESCAPES)
     chain.wait_state(directive, "cannot")
     stranger.hello()
     stranger.records(
@@ -338,6 +338,11 @@ def test_escape_sequences_never_reach_a_terminal(chain: Chain, stranger: Strange
             ("status",),
             ("status", directive),
             ("who", directive, "--state", "cannot"),
+            ("cannot", directive),
+            ("why", "S001", directive),
+            ("board", "--once"),
+            ("search", "reply"),
+            ("handover", "S001", "any"),
             ("replies",),
             ("alerts",),
             ("tail", "--no-follow"),
