@@ -171,7 +171,10 @@ def test_the_live_screen_shows_what_comes_in_and_ends_with_ctrl_c(run: Run, fiel
     issue(run, "Pull it")
     leader, follower = pty.openpty()
     environment = {**os.environ, "COLUMNS": "80", "LINES": "24", "TERM": "xterm"}
-    command = [sys.executable, "-m", "hqconsole.commands.main", "board"]
+    # A shell starts what runs in the background with Ctrl-C ignored; that would be passed on.
+    awake = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    board = "from hqconsole.commands.main import main; main(['board'])"
+    command = [sys.executable, "-c", awake + board]
     seen = bytearray()
 
     def shows(words: bytes) -> bool:
