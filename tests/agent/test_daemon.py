@@ -71,9 +71,9 @@ def test_work_comes_down_answers_go_up_and_it_leaves_with_a_bye(
         assert tool("done", "1", "--by", "Ana", home=home).returncode == 0
         assert tool("cannot", "2", "--reason", "closed on Monday", home=home).returncode == 0
         wait_until(lambda: len(hq.said("receipt")) == 4, what="the statements")
+        wait_until(lambda: status(home)["daemon"]["connected"], what="its word of the connection")
         found = status(home)
         assert found["daemon"]["running"]
-        assert found["daemon"]["connected"]
         assert found["daemon"]["pid"] == agent.process.pid
         assert found["store_name"] == "Seventeen"
         assert found["notices"] == []

@@ -153,19 +153,20 @@ def _run_one(chain: Chain, seed: int, part: Part, around: Around) -> Tally:
     return tally
 
 
-def judge(chain: Chain, found: Findings, *, seconds: float = SETTLES_SECONDS) -> None:
+def judge(chain: Chain, found: Findings, *, seconds: float | None = None) -> None:
     """Let a chain finish all its work, and hold the journal against the databases.
 
     Args:
         chain: With everything running.
         found: Is added to.
-        seconds: What has not arrived by then never will.
+        seconds: What has not arrived by then never will; `SETTLES_SECONDS` if not said.
     """
+    settles = SETTLES_SECONDS if seconds is None else seconds
     try:
-        chain.wait_settled(seconds=seconds)
+        chain.wait_settled(seconds=settles)
         chain.wait_online()
         load.finish(chain)
-        chain.wait_settled(seconds=seconds)
+        chain.wait_settled(seconds=settles)
     except AssertionError as error:
         found.wrong.append(str(error))
     account = chain.account()
