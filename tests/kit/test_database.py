@@ -349,7 +349,7 @@ def test_who_was_refused_is_not_kept_as_long_again_for_closing(tmp_path: Path) -
 
     def waits(seconds: float) -> None:
         waited.append(seconds)
-        acquire(0.01)
+        acquire(0.2)
 
     database._lock.acquire = waits
     with other:

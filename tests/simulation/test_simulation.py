@@ -2,7 +2,7 @@
 
 `make faults` runs many seeds of each scenario, this a few.
 
-Environment: `STOREBUS_SIM_SECONDS` is how much processor time all scenarios take together (20),
+Environment: `STOREBUS_SIM_SECONDS` is how much processor time all scenarios take together (15),
 `STOREBUS_SIM_FIRST` the first seed of each scenario, or `random` to look where nobody has looked,
 `STOREBUS_SIM_SEED` runs that seed alone.
 """
@@ -22,7 +22,7 @@ from tests.simulation.replay import replay
 from tests.simulation.scenarios import SCENARIOS, Scenario
 from tests.simulation.world import World
 
-SECONDS = float(os.environ.get("STOREBUS_SIM_SECONDS", "20"))
+SECONDS = float(os.environ.get("STOREBUS_SIM_SECONDS", "15"))
 SEED = os.environ.get("STOREBUS_SIM_SEED")
 FIRST = os.environ.get("STOREBUS_SIM_FIRST", "1000000")
 ROOT = Path(__file__).parents[2]
